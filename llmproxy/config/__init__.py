@@ -1,0 +1,1 @@
+"""TOML and environment to frozen dataclasses, without I/O."""

@@ -1,0 +1,214 @@
+"""
+The configuration: one documented field a line.
+
+These dataclasses are the reference: the loader, `docs/configuration.md` and the JSON Schema are
+all made from their types, defaults and docs. Each is handed unchanged to the part that obeys it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field
+from typing import Annotated, Any, Literal, TypeAlias
+
+from ..core.exchange import Target
+from ..core.secret import Secret
+
+Seconds: TypeAlias = Annotated[float, "duration"]
+Bytes: TypeAlias = Annotated[int, "size"]
+Path: TypeAlias = Annotated[str, "path"]
+Url: TypeAlias = Annotated[str, "url"]
+Share: TypeAlias = Annotated[float, "share"]
+
+
+def option(doc: str, default: Any = MISSING, *, factory: Any = MISSING) -> Any:
+    """Give a dataclass field that carries its documentation; without a default it is required."""
+    metadata = {"doc": doc}
+    if factory is not MISSING:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Where the gateway listens and how it stops."""
+
+    host: str = option("Address to listen on. Other than loopback needs `[[keys]]`.", "127.0.0.1")
+    port: int = option("TCP port to listen on; 0 takes a free one.", 8080)
+    grace: Seconds = option("After SIGTERM, how long running requests may go on.", 60.0)
+    allow_anonymous: bool = option(
+        "Serve without client keys beyond loopback: everyone who reaches the port spends your "
+        "money.",
+        False,
+    )
+    default_model: str | None = option("Model for requests that name none.", None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryConfig:
+    """Repeats at the same provider, with full jitter; a `Retry-After` is honoured."""
+
+    max_attempts: int = option("Attempts at one provider, the first included.", 3)
+    base_delay: Seconds = option("Upper bound of the first wait; it doubles each time.", 0.25)
+    max_delay: Seconds = option("Upper bound of any wait; also of a `Retry-After`.", 10.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerConfig:
+    """When to stop asking a provider that fails."""
+
+    failure_threshold: int = option("Consecutive failures that open the circuit.", 5)
+    open_for: Seconds = option("How long it stays open before one request may probe.", 10.0)
+    scope: Literal["provider", "model"] = option(
+        "One breaker for the provider, or one for each of its models; then "
+        "`llm_circuit_state` is 1 while any of them is not closed.",
+        "provider",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeoutsConfig:
+    """Time limits of one attempt, and of the whole request."""
+
+    connect: Seconds = option("Until the provider's connection stands.", 5.0)
+    first_token: Seconds = option("Streams: until the first content.", 120.0)
+    response: Seconds = option("Plain answers: until the body is complete.", 600.0)
+    idle: Seconds = option("Between two reads of a stream.", 120.0)
+    client_stall: Seconds = option("A client that does not read its answer is dropped.", 30.0)
+    total: Seconds | None = option(
+        "The whole request, retries and stream included; `none`: no limit.", None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """What the gateway takes on."""
+
+    body: Bytes = option("Largest request body; beyond it 413.", 32 * 1024 * 1024)
+    body_time: Seconds = option("Until a request's body is complete; beyond it 408.", 60.0)
+    in_flight: int | None = option("Requests at once; beyond it 503. `none`: no limit.", None)
+    answer: Bytes = option(
+        "Largest plain answer that is translated, and so held in memory; same-dialect answers "
+        "flow and have no limit.",
+        64 * 1024 * 1024,
+    )
+    event: Bytes = option("Largest single event of a stream.", 8 * 1024 * 1024)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggingConfig:
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = option(
+        "`info` has one line a request; `warning` only what an operator can act on.", "info"
+    )
+    format: Literal["auto", "console", "json"] = option(
+        "`auto`: console on a terminal, JSON lines elsewhere.", "auto"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """What `/metrics` shows."""
+
+    max_models: int = option(
+        "Model names kept as label values; further ones count as `other`.", 200
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MockConfig:
+    """How a provider of kind `mock` behaves; for demos, load tests and users' own CI."""
+
+    first_token: Seconds = option("Latency to the first token.", 0.0)
+    tokens_per_second: float | None = option("Pace of a stream; `none`: as fast as it goes.", None)
+    tokens: int = option("Length of each answer, in tokens (words).", 16)
+    fault_rate: Share = option("Share of requests that meet the fault below, 0 to 1.", 1.0)
+    status: int | None = option("Fault: answer with this error status.", None)
+    retry_after: Seconds | None = option("Fault: name this wait beside the status.", None)
+    hang: bool = option("Fault: never answer.", False)
+    cut_after: int | None = option("Fault: break the connection after n chunks.", None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderConfig:
+    """
+    An address, a way to authenticate, and the dialect spoken there.
+
+    `retry`, `breaker` and `timeouts` override single keys of the global tables.
+    """
+
+    kind: Literal["openai", "anthropic", "mock"] = option(
+        "Dialect and defaults: `openai` (and every compatible server), `anthropic`, or `mock`."
+    )
+    base_url: Url | None = option(
+        "As that vendor's SDK has it: with `/v1` for openai, without for anthropic. "
+        "Default: the vendor's own.",
+        None,
+    )
+    api_key: Secret | None = option(
+        '`"env:NAME"` or `"file:/path"`; a literal works, with a warning. Default for openai and '
+        "anthropic: the vendor's usual variable, when the base URL is the vendor's own.",
+        None,
+    )
+    headers: Mapping[str, Secret] = option(
+        "Further headers of each request; values may be references.", factory=dict
+    )
+    forward_headers: tuple[str, ...] = option(
+        "Client headers that pass besides the usual ones.", ()
+    )
+    ca_file: Path | None = option("PEM file of further certificate authorities to trust.", None)
+    proxy: Url | None = option("HTTP proxy on the way to the provider.", None)
+    max_in_flight: int | None = option(
+        "Requests at once at this provider; beyond it the next target, or 503.", None
+    )
+    default_max_tokens: int = option(
+        "`max_tokens` for Anthropic, which demands one, where an OpenAI client names none.", 4096
+    )
+    retry: RetryConfig = option("Overrides of `[retry]`.", factory=RetryConfig)
+    breaker: BreakerConfig = option("Overrides of `[breaker]`.", factory=BreakerConfig)
+    timeouts: TimeoutsConfig = option("Overrides of `[timeouts]`.", factory=TimeoutsConfig)
+    mock: MockConfig = option("Behaviour of kind `mock`.", factory=MockConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """A public model name, or a wildcard with one `*`, and who answers for it."""
+
+    targets: tuple[Target, ...] = option(
+        '`"provider/model"`, tried in this order; under a wildcard, `*` in the target\'s model '
+        "stands for what the name's `*` matched."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyConfig:
+    """A client key. Without any, the gateway serves loopback only."""
+
+    name: str = option("Who this is, in logs.")
+    key: Secret | None = option("The key itself, as a reference.", None)
+    hash: str | None = option("Or its hash, `sha256:…`, made by `llmproxy keys new`.", None)
+    models: tuple[str, ...] | None = option(
+        "Public names or wildcards this key may use; absent: all.", None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """
+    All of it, resolved: providers and models by name, in the file's order.
+
+    `source` says where it came from: a path, or the environment.
+    `warnings` are for the operator's eyes at start.
+    """
+
+    server: ServerConfig = field(default_factory=ServerConfig)
+    providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
+    models: Mapping[str, ModelConfig] = field(default_factory=dict)
+    retry: RetryConfig = field(default_factory=RetryConfig)
+    breaker: BreakerConfig = field(default_factory=BreakerConfig)
+    timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    keys: tuple[KeyConfig, ...] = ()
+    source: str = "defaults"
+    warnings: tuple[str, ...] = ()

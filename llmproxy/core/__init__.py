@@ -1,0 +1,1 @@
+"""The facts of a request; imports nothing of ours and does nothing."""

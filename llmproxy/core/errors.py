@@ -1,0 +1,262 @@
+"""
+Every way in which a request can fail, by whose doing it was.
+
+    LLMProxyError
+    ├─ ConfigError               at start; carries every problem with its TOML path
+    ├─ RequestError              the client's doing
+    │  ├─ InvalidRequest 400
+    │  │  └─ NotExpressible      one target's dialect cannot say it; another target's may
+    │  ├─ AuthenticationFailed 401 · PermissionDenied 403
+    │  ├─ ModelNotFound 404 · PathNotFound 404 · MethodNotAllowed 405
+    │  ├─ RequestTimeout 408 · RequestTooLarge 413 · UnsupportedEncoding 415
+    │  └─ LoopDetected 508
+    ├─ Refused                   our own limits
+    │  ├─ TargetBusy 503 · BreakerOpen 503 · GatewayBusy 503
+    │  └─ ShuttingDown 503
+    ├─ UpstreamError             one attempt failed
+    │  ├─ UpstreamConnectError 502 · UpstreamTimeout 504
+    │  ├─ UpstreamStatusError    the provider's own status
+    │  └─ UpstreamProtocolError 502 · StreamInterrupted 502
+    ├─ AllAttemptsFailed         the route is spent; keeps all causes
+    └─ DeadlineExceeded 504      the client's own deadline
+
+Exceptions carry facts and a `status_hint`. They know no JSON: `dialects/errors.py` renders them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+
+class LLMProxyError(Exception):
+    """The root. `retry_after` (seconds) says when the same request may succeed, where known."""
+
+    status_hint: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+class ConfigError(LLMProxyError):
+    """The configuration cannot be used; `problems` has a line for each place."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class RequestError(LLMProxyError):
+    """The client asked for something that cannot be done; `param` names the field at fault."""
+
+    status_hint = 400
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class InvalidRequest(RequestError):
+    """The request is malformed."""
+
+
+class NotExpressible(InvalidRequest):
+    """The target's dialect has no word for what `param` asks; another target may take it."""
+
+
+class AuthenticationFailed(RequestError):
+    """No client key, or not one of ours."""
+
+    status_hint = 401
+
+
+class PermissionDenied(RequestError):
+    """The client key may not use this model."""
+
+    status_hint = 403
+
+
+class ModelNotFound(RequestError):
+    """No model of this name is configured, or no provider has it."""
+
+    status_hint = 404
+
+
+class PathNotFound(RequestError):
+    """No endpoint at this path."""
+
+    status_hint = 404
+
+
+class MethodNotAllowed(RequestError):
+    """The path exists, not with this method."""
+
+    status_hint = 405
+
+
+class RequestTimeout(RequestError):
+    """The request's body did not arrive in time."""
+
+    status_hint = 408
+
+
+class RequestTooLarge(RequestError):
+    """The request's body is over `limits.body`."""
+
+    status_hint = 413
+
+
+class UnsupportedEncoding(RequestError):
+    """The request's body is compressed."""
+
+    status_hint = 415
+
+
+class LoopDetected(RequestError):
+    """The request has already passed this gateway."""
+
+    status_hint = 508
+
+
+class Refused(LLMProxyError):
+    """One of our own limits stands in the way; nothing was sent to a provider."""
+
+    status_hint = 503
+
+
+class TargetBusy(Refused):
+    """The provider has `max_in_flight` requests already."""
+
+
+class BreakerOpen(Refused):
+    """The provider's breaker is open, or half-open with its probe under way."""
+
+
+class GatewayBusy(Refused):
+    """The gateway has `limits.in_flight` requests already."""
+
+
+class ShuttingDown(Refused):
+    """The grace period ended before the request did."""
+
+
+class UpstreamError(LLMProxyError):
+    """
+    One attempt at a provider failed.
+
+    Three judgements are made once, where the provider's answer is read:
+    `retryable` (the same target may answer next time), `fails_over` (another target may) and
+    `blames_target` (it speaks against the provider's health).
+    `deadline` (loop time) is set by the attempt: no wait may reach beyond it.
+    """
+
+    status_hint = 502
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = True,
+        fails_over: bool = True,
+        blames_target: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.retryable = retryable
+        self.fails_over = fails_over
+        self.blames_target = blames_target
+        self.deadline: float | None = None
+
+
+class UpstreamConnectError(UpstreamError):
+    """No connection, or it broke before an answer began."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """A configured time limit ended the attempt. Whoever hangs once is not asked again."""
+
+    status_hint = 504
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=False)
+
+
+class UpstreamStatusError(UpstreamError):
+    """
+    The provider answered with an error: by its status, or as the first event of a 200.
+
+    `status` is the provider's; `dialect` and `body` are its error as it came, keys masked;
+    `kind`, `code` and `param` are what the body calls them, where it does;
+    `ours` says that it is about the gateway's own key or account, not the client's doing.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        dialect: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        kind: str | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        ours: bool = False,
+        retryable: bool,
+        fails_over: bool,
+        blames_target: bool,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            retryable=retryable,
+            fails_over=fails_over,
+            blames_target=blames_target,
+            retry_after=retry_after,
+        )
+        self.status = status
+        self.dialect = dialect
+        self.body = body
+        self.headers = dict(headers or {})
+        self.kind = kind
+        self.code = code
+        self.param = param
+        self.ours = ours
+
+
+class UpstreamProtocolError(UpstreamError):
+    """The provider's answer is not what its dialect promises."""
+
+
+class StreamInterrupted(UpstreamError):
+    """
+    The answer broke off.
+
+    `told` says that the provider's own error event already went to the client.
+    """
+
+    def __init__(self, message: str, *, told: bool = False) -> None:
+        super().__init__(message)
+        self.told = told
+
+
+class AllAttemptsFailed(LLMProxyError):
+    """The route is spent. `cause` is the most telling failure, `causes` all, in their order."""
+
+    status_hint = 502
+
+    def __init__(self, cause: LLMProxyError, causes: Sequence[LLMProxyError]) -> None:
+        super().__init__(cause.message, retry_after=cause.retry_after)
+        self.cause = cause
+        self.causes = tuple(causes)
+
+
+class DeadlineExceeded(LLMProxyError):
+    """The client's own deadline ended the request: nobody is blamed."""
+
+    status_hint = 504
+
+
+def blames_target(error: BaseException | None) -> bool:
+    """Say whether this way out speaks against the provider; the only thing a breaker asks."""
+    return isinstance(error, UpstreamError) and error.blames_target

@@ -1,0 +1,119 @@
+"""One request, from the call to its outcome: a record that gains facts on the way."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from .usage import Usage
+
+Clock: TypeAlias = Callable[[], float]
+Json: TypeAlias = dict[str, Any]
+
+
+class Outcome(StrEnum):
+    """How an attempt or an exchange ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    CLIENT_GONE = "client_gone"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who calls: the name of a client key, and the models it may use (None: all)."""
+
+    key: str
+    models: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """
+    What the client asks, parsed no further than needed.
+
+    `raw` is the body as sent; `body` the same parsed, to look at; `model_span` is where the
+    top-level model's JSON string, quotes included, stands in `raw` (None: it names none).
+    `headers` has the client's headers with lower-case names; `query` the raw query string.
+    """
+
+    dialect: str
+    model: str
+    stream: bool
+    raw: bytes
+    body: Json
+    model_span: tuple[int, int] | None
+    headers: Mapping[str, str]
+    query: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One model at one provider."""
+
+    provider: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """
+    Where a model's requests go: `targets` in the order to try.
+
+    `configured` says that the configuration spells the public name out, so that it may stand
+    in a metric before a provider has accepted it.
+    """
+
+    model: str
+    targets: tuple[Target, ...]
+    configured: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """One try at one target. Times are the loop's, in seconds."""
+
+    target: Target
+    started: float
+    first_frame: float | None = None
+    ended: float | None = None
+    outcome: Outcome | None = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """
+    The record of one request; the only mutable one.
+
+    Times are the loop's, in seconds. `status` is what went to the client (499: it left);
+    `streamed` says that an event stream went out, `last_chunk` when its last part was read.
+    `interrupt` ends whatever the exchange waits for with the given error, when the gateway
+    stops; None while it waits for nothing.
+    """
+
+    id: str
+    started: float
+    path: str
+    dialect: str
+    deadline: float
+    method: str = "POST"
+    traceparent: str | None = None
+    principal: Principal | None = None
+    call: Call | None = None
+    route: Route | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    answered_by: Target | None = None
+    usage: Usage | None = None
+    status: int = 0
+    streamed: bool = False
+    first_token: float | None = None
+    last_chunk: float | None = None
+    ended: float | None = None
+    outcome: Outcome | None = None
+    error: BaseException | None = None
+    interrupt: Callable[[BaseException], None] | None = None

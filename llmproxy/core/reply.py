@@ -1,0 +1,74 @@
+"""The open answer of a provider, already in the client's dialect."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TypeAlias
+
+from .errors import LLMProxyError
+from .exchange import Exchange, Target
+
+Done: TypeAlias = Callable[[BaseException | None], None]
+
+
+class Reply:
+    """
+    An answer whose first content is in hand; open until closed, once, by whoever holds it.
+
+    `first` are the bytes that the client gets first, `rest` yields what follows as it comes
+    and raises `UpstreamError` where the provider breaks off. `length` is the body's size in
+    bytes where it is known. `fail(error)` gives the bytes of an in-stream error in the client's
+    dialect; `complete()` says whether the terminal event of the stream has been seen.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_done",
+        "complete",
+        "fail",
+        "first",
+        "headers",
+        "length",
+        "rest",
+        "status",
+        "streamed",
+        "target",
+    )
+
+    def __init__(
+        self,
+        *,
+        target: Target,
+        status: int,
+        headers: Mapping[str, str],
+        streamed: bool,
+        length: int | None,
+        first: bytes,
+        rest: AsyncGenerator[bytes, None] | None,
+        fail: Callable[[LLMProxyError], bytes],
+        complete: Callable[[], bool],
+    ) -> None:
+        self.target = target
+        self.status = status
+        self.headers = headers
+        self.streamed = streamed
+        self.length = length
+        self.first = first
+        self.rest = rest
+        self.fail = fail
+        self.complete = complete
+        self._done: list[Done] = []
+        self._closed = False
+
+    def add_done_callback(self, callback: Done) -> None:
+        """Have `callback(error)` called when the reply is closed; the last added comes first."""
+        self._done.append(callback)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Give back what the reply holds, and tell everyone how it ended. Never awaits."""
+        if self._closed:
+            return
+        self._closed = True
+        for callback in reversed(self._done):
+            callback(error)
+
+
+Send: TypeAlias = Callable[[Exchange, Target], Awaitable[Reply]]

@@ -1,0 +1,1 @@
+"""Wire vocabularies: frames and dicts to meaning and back, without I/O."""

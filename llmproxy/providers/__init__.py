@@ -1,0 +1,1 @@
+"""Whom we call: address, authentication, how their answers are judged; without I/O."""

@@ -1,0 +1,1 @@
+"""Layers over one send: retry, limit, breaker, attempt; and failover across targets."""

@@ -1,0 +1,1 @@
+"""The only server side of aiohttp: endpoints, handlers, relay, middleware."""

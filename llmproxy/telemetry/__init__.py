@@ -1,0 +1,1 @@
+"""Observers: they read the exchange and never change it."""

@@ -1,0 +1,1 @@
+"""The only client side of aiohttp: pools, requests, answers."""
