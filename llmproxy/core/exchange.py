@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 from typing import Any, TypeAlias
 
 from .usage import Usage
@@ -73,7 +74,17 @@ class Route:
     configured: bool
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRequest:
+    """What goes to a provider; `url` is encoded as it goes on the wire."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class Attempt:
     """One try at one target. Times are the loop's, in seconds."""
 
@@ -85,12 +96,14 @@ class Attempt:
     error: BaseException | None = None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Exchange:
     """
     The record of one request; the only mutable one.
 
-    Times are the loop's, in seconds. `status` is what went to the client (499: it left);
+    Times are the loop's, in seconds. `deadline` bounds everything before the first byte and
+    `ends_by` the whole; `impatient` says that it was the client who set the deadline.
+    `request` goes to the target at hand. `status` is what went to the client (499: it left);
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.
     `interrupt` ends whatever the exchange waits for with the given error, when the gateway
     stops; None while it waits for nothing.
@@ -100,7 +113,10 @@ class Exchange:
     started: float
     path: str
     dialect: str
-    deadline: float
+    deadline: float = inf
+    ends_by: float = inf
+    impatient: bool = False
+    request: HttpRequest | None = None
     method: str = "POST"
     traceparent: str | None = None
     principal: Principal | None = None

@@ -1,0 +1,63 @@
+"""The gate: the gateway's costs over the plain proxy's may not grow far beyond recorded ones.
+
+A ratio of two programs of one round hardly depends on the machine. What is left of the noise is
+met twice: by the allowance, and by failing only where every paired round is over it.
+"""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from .contenders import LLMPROXY, PLAIN
+from .figures import FIGURES, Round
+from .report import TIMES, ratios_of
+from .rounds import total_errors
+
+ALLOWANCE = 1.6
+LEAST_ROUNDS = 3
+
+
+class NoVerdict(Exception):
+    """The ratios cannot be recorded or compared; the message says why."""
+
+
+def measured(rounds: Sequence[Round]) -> dict[str, list[float]]:
+    """The paired ratios of each gated figure. Raises NoVerdict when a round lacks one."""
+    failed = total_errors(rounds)
+    spoilt = [name for name in (LLMPROXY, PLAIN) if name in failed]
+    if spoilt:
+        raise NoVerdict(f"{' and '.join(spoilt)} gave wrong answers")
+    ratios = {f.key: ratios_of(rounds, f, PLAIN) for f in FIGURES if f.gated}
+    short = [key for key, values in ratios.items() if len(values) < LEAST_ROUNDS]
+    if short:
+        raise NoVerdict(f"fewer than {LEAST_ROUNDS} paired rounds of {', '.join(short)}")
+    return ratios
+
+
+def record(rounds: Sequence[Round], file: Path, machine: str) -> None:
+    """Write the medians of the ratios to a file for a later `judge`. Raises NoVerdict."""
+    ratios = {key: round(statistics.median(r), 3) for key, r in measured(rounds).items()}
+    file.write_text(json.dumps({"machine": machine, "ratios": ratios}, indent=2) + "\n")
+
+
+def read(file: Path) -> dict[str, float]:
+    """The recorded ratios. Raises NoVerdict when the file does not hold one for each figure."""
+    try:
+        ratios = json.loads(file.read_text())["ratios"]
+        return {f.key: float(ratios[f.key]) for f in FIGURES if f.gated}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NoVerdict(f"{file}: {error!r}; write it with --record") from error
+
+
+def judge(rounds: Sequence[Round], recorded: dict[str, float]) -> list[str]:
+    """A line for each figure that is over in every round; none when the gate is passed."""
+    over = []
+    for key, ratios in measured(rounds).items():
+        most = recorded[key] * ALLOWANCE
+        if min(ratios) > most:
+            told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+            over.append(
+                f"{key}: {told} {TIMES} {PLAIN}; recorded {recorded[key]:.2f}, most {most:.2f}"
+            )
+    return over

@@ -1,0 +1,83 @@
+"""What was measured on, and with which versions."""
+
+import json
+import os
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from .contenders import FOLDER, find_nginx
+
+ASK_SECONDS = 30
+VERSIONS = """
+import importlib.metadata, importlib.util, json, platform
+def version(name):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+print(json.dumps({
+    "python": platform.python_version(),
+    "aiohttp": version("aiohttp"),
+    "uvloop": version("uvloop"),
+    "plain": all(map(importlib.util.find_spec, ("aiohttp", "aioprometheus", "backoff"))),
+    "llmproxy": importlib.util.find_spec("llmproxy") is not None,
+}))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interpreter:
+    """The Python that runs the gateway and the plain proxy."""
+
+    python: str  # its version
+    aiohttp: str | None
+    uvloop: str | None
+    plain: bool  # it has what the plain proxy imports
+    llmproxy: bool
+
+
+def interpreter(python: str) -> Interpreter | None:
+    """What a Python has installed, seen from the repository; None when it does not run."""
+    try:
+        done = subprocess.run(
+            [python, "-c", VERSIONS],
+            cwd=FOLDER.parent,
+            capture_output=True,
+            text=True,
+            timeout=ASK_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return Interpreter(**json.loads(done.stdout))
+
+
+def machine_line(seen: Interpreter) -> str:
+    """The machine and the versions in a line."""
+    parts = [
+        f"{_cpu_model()}, {os.cpu_count()} CPUs",
+        f"{platform.system()} {platform.release()}",
+        f"Python {seen.python}",
+        f"aiohttp {seen.aiohttp or 'none'}",
+        f"uvloop {seen.uvloop or 'none'}",
+        f"nginx {_nginx_version()}",
+    ]
+    return " · ".join(parts)
+
+
+def _cpu_model() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return found[1] if found else platform.machine()
+
+
+def _nginx_version() -> str:
+    program = find_nginx()
+    if program is None:
+        return "none"
+    done = subprocess.run(
+        [program, "-v"], capture_output=True, text=True, timeout=ASK_SECONDS, check=False
+    )
+    return done.stderr.strip().rpartition("/")[2]

@@ -1,0 +1,176 @@
+"""
+The composition root: the one module that knows every part.
+
+`create_app(config)` builds a gateway that owns all its state; two of them in one process share
+nothing. It sets no event loop, no GC and no logging: that is for whoever runs it. Run it with
+`handler_cancellation=True` (`server.protocol.make_runner` does), so that a client that leaves
+cancels the provider's call.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from functools import partial
+
+from aiohttp import web
+
+from .config.schema import Config, ProviderConfig
+from .core.reply import Send
+from .gateway import Gateway
+from .policy.keys import KeyRing
+from .providers.base import Provider
+from .providers.registry import make_provider
+from .resilience.attempt import attempt
+from .resilience.breaker import Breakers, State, guard
+from .resilience.cooldown import Cooldowns
+from .resilience.layer import stack
+from .resilience.limit import InFlight, limit
+from .resilience.retry import retry
+from .routing.table import RouteTable
+from .server import ops
+from .server.endpoints import ENDPOINTS, Operation
+from .server.handler import chat
+from .server.keys import (
+    CATALOG,
+    CONFIG,
+    GATEWAY,
+    KEYS,
+    LIFECYCLE,
+    METRICS,
+    PROVIDERS,
+    ROUTES,
+)
+from .server.lifecycle import Lifecycle
+from .server.middleware import observing
+from .server.models import list_models, show_model
+from .telemetry.lag import LagProbe
+from .telemetry.log import RequestLog, event
+from .telemetry.metrics.record import Metrics
+from .upstream.catalog import Catalog
+from .upstream.mock import MockUpstream
+from .upstream.pool import open_session
+from .upstream.send import HttpUpstream, Upstream
+from .upstream.speak import Speaker
+
+logger = logging.getLogger(__name__)
+
+HANDLERS = {
+    Operation.CHAT: chat,
+    Operation.LIST_MODELS: list_models,
+    Operation.SHOW_MODEL: show_model,
+}
+
+
+def create_app(config: Config) -> web.Application:
+    """Build the gateway; it opens its connections when the application starts."""
+    via = f"llmproxy-{secrets.token_hex(6)}"
+    routes = RouteTable(config)
+    metrics = Metrics(
+        providers=list(config.providers),
+        models=routes.label_values(),
+        moves=routes.moves(),
+        max_models=config.metrics.max_models,
+        circuits=lambda: [
+            (name, breakers.closed(asyncio.get_running_loop().time()))
+            for name, (breakers, _) in app[PROVIDERS].items()
+        ],
+    )
+    app = web.Application(
+        middlewares=[observing([metrics, RequestLog()], via)], client_max_size=config.limits.body
+    )
+    app[CONFIG] = config
+    app[ROUTES] = routes
+    app[KEYS] = KeyRing(config.keys)
+    app[METRICS] = metrics
+    app[LIFECYCLE] = Lifecycle()
+    app[PROVIDERS] = {
+        name: (
+            Breakers(name, provider.breaker, partial(_circuit_changed, metrics, name)),
+            InFlight(provider.max_in_flight),
+        )
+        for name, provider in config.providers.items()
+    }
+    app.cleanup_ctx.append(partial(_upstreams, via=via))
+    app.cleanup_ctx.append(_lag_probe)
+    for endpoint in ENDPOINTS:
+        app.router.add_route(endpoint.method, endpoint.path, HANDLERS[endpoint.operation])
+    for path, handler in (
+        ("/", ops.root),
+        ("/livez", ops.livez),
+        ("/readyz", ops.readyz),
+        ("/health", ops.health),
+        ("/metrics", ops.metrics),
+    ):
+        app.router.add_get(path, handler)
+    return app
+
+
+async def _upstreams(app: web.Application, *, via: str) -> AsyncIterator[None]:
+    """Open a pool for each provider, and the gateway over them; close them in the end."""
+    config = app[CONFIG]
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as pools:
+        upstreams: dict[str, Upstream] = {}
+        sends: dict[str, Send] = {}
+        lists = {}
+        for name, provider_config in config.providers.items():
+            provider = make_provider(name, provider_config, via=f"1.1 {via}")
+            upstreams[name] = await _open(pools, name, provider_config, loop)
+            sends[name] = _stack(app, provider, provider_config, upstreams[name], loop)
+            if (request := provider.models_request()) is not None:
+                lists[name] = request
+        app[CATALOG] = Catalog(lists, upstreams, loop)
+        app[GATEWAY] = Gateway(
+            sends=sends,
+            cooldowns=Cooldowns(),
+            in_flight=InFlight(config.limits.in_flight),
+            loop=loop,
+        )
+        app[LIFECYCLE].started = True
+        yield
+
+
+async def _open(
+    pools: AsyncExitStack, name: str, config: ProviderConfig, loop: asyncio.AbstractEventLoop
+) -> Upstream:
+    if config.kind == "mock":
+        return MockUpstream(config.mock)
+    session = await pools.enter_async_context(open_session(config, loop))
+    return HttpUpstream(name, config, session)
+
+
+def _stack(
+    app: web.Application,
+    provider: Provider,
+    config: ProviderConfig,
+    upstream: Upstream,
+    loop: asyncio.AbstractEventLoop,
+) -> Send:
+    """word( retry( limit( breaker( attempt( speak )))))"""
+    speaker = Speaker(provider, upstream, app[CONFIG].limits, time.time)  # noqa: TID251
+    breakers, in_flight = app[PROVIDERS][provider.name]
+    return stack(
+        speaker.speak,
+        speaker.word,
+        retry(config.retry, loop.time),
+        limit(in_flight),
+        guard(breakers, loop.time),
+        attempt(config.timeouts, loop, app[METRICS]),
+    )
+
+
+def _circuit_changed(metrics: Metrics, provider: str, state: State) -> None:
+    metrics.circuit_changed(provider, state)
+    level = logging.WARNING if state is State.OPEN else logging.INFO
+    event(logger, level, "circuit", provider=provider, state=state)
+
+
+async def _lag_probe(app: web.Application) -> AsyncIterator[None]:
+    """Measure how late the event loop is, for as long as the application runs."""
+    probe = LagProbe(asyncio.get_running_loop(), app[METRICS].loop_lag)
+    probe.start()
+    yield
+    probe.stop()

@@ -1,0 +1,130 @@
+"""Look at a request's body once: which model, streamed or not, and where the model's name stands."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import orjson
+
+from ..core.errors import InvalidRequest
+from ..core.exchange import Call, Json
+
+LONGEST_MODEL = 256
+
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_SPACE = rb"[ \t\n\r]*+"
+_TOKEN = re.compile(_STRING + rb"|[{}\[\]]")
+_COLON = re.compile(_SPACE + rb":" + _SPACE)
+_VALUE = re.compile(_STRING)
+_MODEL = re.compile(rb'"model"' + _SPACE + rb":" + _SPACE + rb"(" + _STRING + rb")")
+
+
+def parse_call(
+    raw: bytes,
+    *,
+    dialect: str,
+    headers: Mapping[str, str],
+    query: str,
+    default_model: str | None,
+) -> Call:
+    """
+    Give the call that a body asks for; `headers` have lower-case names.
+
+    Raises InvalidRequest, naming the field at fault, for what is no strict JSON object, for
+    wrong types of the fields that the gateway reads, and for a `model` or `stream` given twice.
+    """
+    body = _object(raw)
+    model = body.get("model", default_model)
+    if model is None:
+        raise InvalidRequest("the request must name a model, as a string", param="model")
+    if not isinstance(model, str) or not model:
+        raise InvalidRequest("model must be a string that is not empty", param="model")
+    if len(model) > LONGEST_MODEL or not model.isprintable():
+        raise InvalidRequest(
+            f"model must be at most {LONGEST_MODEL} printable characters", param="model"
+        )
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise InvalidRequest("stream must be true or false", param="stream")
+    if not isinstance(body.get("messages", []), list):
+        raise InvalidRequest("messages must be a list", param="messages")
+    return Call(
+        dialect=dialect,
+        model=model,
+        stream=bool(stream),
+        raw=raw,
+        body=body,
+        model_span=_model_span(raw, body),
+        headers=headers,
+        query=query,
+    )
+
+
+def _object(raw: bytes) -> Json:
+    if not raw:
+        raise InvalidRequest("the request has no body; it must be a JSON object")
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the request's body is no valid JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise InvalidRequest("the request's body must be a JSON object")
+    return body
+
+
+def _model_span(raw: bytes, body: Json) -> tuple[int, int] | None:
+    """
+    Find the top-level model's value in `raw`, and see that no key the gateway reads comes twice.
+
+    Where the word is there once and no letter of it can be spelt as an escape, the first find
+    is the key: the body has a top-level `model`, and it stands nowhere else.
+    """
+    plain = (
+        raw.count(b'"model"') <= 1
+        and raw.count(b'"stream"') <= 1
+        and b"\\u006" not in raw
+        and b"\\u007" not in raw
+    )
+    if not plain:
+        return _scan(raw)
+    if "model" not in body:
+        return None
+    found = _MODEL.search(raw)
+    assert found is not None
+    return found.span(1)
+
+
+class _Key(NamedTuple):
+    name: str
+    value_at: int
+
+
+def _scan(raw: bytes) -> tuple[int, int] | None:
+    """Give the same as `_model_span`, by going through the tokens of a body that is valid JSON."""
+    seen: dict[str, int] = {}
+    depth = 0
+    for token in _TOKEN.finditer(raw):
+        start = token.start()
+        letter = raw[start]
+        if letter in b"{[":
+            depth += 1
+        elif letter in b"}]":
+            depth -= 1
+        elif depth == 1 and (key := _key(raw, start, token.end())) is not None:
+            if key.name in seen:
+                raise InvalidRequest(f"{key.name} is given twice", param=key.name)
+            seen[key.name] = key.value_at
+    if "model" not in seen:
+        return None
+    value = _VALUE.match(raw, seen["model"])
+    assert value is not None
+    return value.span()
+
+
+def _key(raw: bytes, start: int, end: int) -> _Key | None:
+    """Give the key in `raw[start:end]` if it is one that the gateway reads."""
+    colon = _COLON.match(raw, end)
+    if colon is None:
+        return None
+    name = orjson.loads(raw[start:end])
+    return _Key(name, colon.end()) if name in {"model", "stream"} else None

@@ -1,0 +1,218 @@
+"""
+The one table: an error becomes a status and a body in the client's dialect; nothing else does.
+
+Statuses are chosen for the classes that the official SDKs make of them: they go by the status
+alone. Bodies after https://platform.openai.com/docs/guides/error-codes and
+https://docs.anthropic.com/en/api/errors.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil, inf
+
+import orjson
+
+from ..core.errors import (
+    AllAttemptsFailed,
+    AuthenticationFailed,
+    DeadlineExceeded,
+    InvalidRequest,
+    LLMProxyError,
+    LoopDetected,
+    MethodNotAllowed,
+    ModelNotFound,
+    PathNotFound,
+    PermissionDenied,
+    Refused,
+    RequestError,
+    RequestTimeout,
+    RequestTooLarge,
+    UnsupportedEncoding,
+    UpstreamError,
+    UpstreamStatusError,
+    UpstreamTimeout,
+)
+from ..core.exchange import Json
+from .anthropic_wire import DIALECT as ANTHROPIC
+from .wire import loads
+
+JSON_TYPE = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorAnswer:
+    """An error as it goes to the client; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """
+    What one kind of error is called.
+
+    `anthropic_status` differs where that dialect has a status of its own.
+    """
+
+    status: int
+    kind: str
+    code: str | None
+    anthropic: str
+    anthropic_status: int | None = None
+
+
+_REFUSED = Row(
+    status=503,
+    kind="server_error",
+    code="overloaded",
+    anthropic="overloaded_error",
+    anthropic_status=529,
+)
+_FAILED = Row(status=502, kind="server_error", code="upstream_error", anthropic="api_error")
+_LATE = Row(status=504, kind="server_error", code="timeout", anthropic="timeout_error")
+_INTERNAL = Row(status=500, kind="server_error", code=None, anthropic="api_error")
+_UNKNOWN_MODEL = Row(
+    status=404, kind="invalid_request_error", code="model_not_found", anthropic="not_found_error"
+)
+
+
+def _invalid(status: int, code: str | None, anthropic: str = "invalid_request_error") -> Row:
+    return Row(status=status, kind="invalid_request_error", code=code, anthropic=anthropic)
+
+
+# Looked up along the error's MRO.
+ROWS: Mapping[type[BaseException], Row] = {
+    InvalidRequest: _invalid(400, None),
+    AuthenticationFailed: _invalid(401, "invalid_api_key", "authentication_error"),
+    PermissionDenied: _invalid(403, None, "permission_error"),
+    ModelNotFound: _UNKNOWN_MODEL,
+    PathNotFound: _invalid(404, None, "not_found_error"),
+    MethodNotAllowed: _invalid(405, "method_not_allowed"),
+    RequestTimeout: _invalid(408, "timeout", "timeout_error"),
+    RequestTooLarge: _invalid(413, None, "request_too_large"),
+    UnsupportedEncoding: _invalid(415, None),
+    LoopDetected: Row(status=508, kind="server_error", code="loop_detected", anthropic="api_error"),
+    Refused: _REFUSED,
+    UpstreamTimeout: _LATE,
+    UpstreamError: _FAILED,
+    DeadlineExceeded: _LATE,
+}
+
+# A provider's error in the other dialect's words, by its status. 413 needs Anthropic's own word.
+STATUS_ROWS: Mapping[int, Row] = {
+    404: _UNKNOWN_MODEL,
+    408: _invalid(408, "timeout", "timeout_error"),
+    413: _invalid(413, None, "request_too_large"),
+    429: Row(
+        status=429,
+        kind="rate_limit_error",
+        code="rate_limit_exceeded",
+        anthropic="rate_limit_error",
+    ),
+    504: _LATE,
+    529: _REFUSED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """An error put into words, of whichever dialect."""
+
+    row: Row
+    message: str
+    param: str | None = None
+
+
+def render_error(error: BaseException, dialect: str, request_id: str) -> ErrorAnswer:
+    """Give the answer for an error; what is no error of ours is withheld behind the request id."""
+    cause = error.cause if isinstance(error, AllAttemptsFailed) else error
+    said = _say(cause, request_id)
+    status = _status(said.row, dialect)
+    body = _own_words(cause, dialect) or orjson.dumps(_shape(said, dialect, request_id))
+    return ErrorAnswer(status=status, headers=_headers(error, cause), body=body)
+
+
+def render_event(error: BaseException, dialect: str, request_id: str) -> bytes:
+    """Give the error as an event inside a stream that has begun."""
+    cause = error.cause if isinstance(error, AllAttemptsFailed) else error
+    data = orjson.dumps(_shape(_say(cause, request_id), dialect, request_id))
+    if dialect == ANTHROPIC:
+        return b"event: error\ndata: " + data + b"\n\n"
+    return b"data: " + data + b"\n\n"
+
+
+def _say(error: BaseException, request_id: str) -> _Said:
+    row = next((ROWS[kind] for kind in type(error).__mro__ if kind in ROWS), None)
+    if row is None or not isinstance(error, LLMProxyError):
+        where = f"; request id {request_id}" if request_id else ""
+        return _Said(row=_INTERNAL, message=f"internal error{where}")
+    if isinstance(error, UpstreamStatusError):
+        return _Said(row=_status_row(error), message=error.message, param=error.param)
+    param = error.param if isinstance(error, RequestError) else None
+    return _Said(row=row, message=error.message, param=param)
+
+
+def _status_row(error: UpstreamStatusError) -> Row:
+    if error.ours or not 400 <= error.status < 600:
+        return _FAILED
+    if error.status in STATUS_ROWS:
+        return STATUS_ROWS[error.status]
+    row = (
+        _invalid(error.status, None)
+        if error.status < 500
+        else replace(_FAILED, status=error.status)
+    )
+    if error.code == "context_length_exceeded":
+        return replace(row, code=error.code)
+    return row
+
+
+def _status(row: Row, dialect: str) -> int:
+    if dialect == ANTHROPIC and row.anthropic_status is not None:
+        return row.anthropic_status
+    return row.status
+
+
+def _own_words(error: BaseException, dialect: str) -> bytes | None:
+    """Give the provider's body where the client speaks its dialect and may see it."""
+    if not isinstance(error, UpstreamStatusError) or error.dialect != dialect:
+        return None
+    if error.ours or error.status == 404 or not 400 <= error.status < 600:
+        return None
+    try:
+        body = loads(error.body)
+    except ValueError:
+        return None  # a proxy's HTML page, or nothing
+    return error.body if isinstance(body, dict) and body.get("error") else None
+
+
+def _shape(said: _Said, dialect: str, request_id: str) -> Json:
+    if dialect == ANTHROPIC:
+        shape: Json = {
+            "type": "error",
+            "error": {"type": said.row.anthropic, "message": said.message},
+        }
+        return {**shape, "request_id": request_id} if request_id else shape
+    return {
+        "error": {
+            "message": said.message,
+            "type": said.row.kind,
+            "param": said.param,
+            "code": said.row.code,
+        }
+    }
+
+
+def _headers(error: BaseException, cause: BaseException) -> dict[str, str]:
+    headers = {"content-type": JSON_TYPE}
+    wait = error.retry_after if isinstance(error, LLMProxyError) else None
+    if wait is not None and 0 <= wait < inf:
+        headers["retry-after"] = str(max(1, ceil(wait)))
+        headers["retry-after-ms"] = str(ceil(wait * 1000))
+    if isinstance(cause, UpstreamStatusError):
+        advice = cause.headers.get("x-should-retry")
+        if advice in {"true", "false"} and not cause.ours:
+            headers["x-should-retry"] = advice
+    return headers

@@ -1,0 +1,85 @@
+"""
+OpenAI's chat completions as they pass through: which events say what.
+
+After https://platform.openai.com/docs/api-reference/chat-streaming; compatible servers differ in
+what they add, so that whatever is not known counts as neither content nor end.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ..core.exchange import Json
+from ..core.usage import Usage
+from ..framing.sse import Event
+from .wire import Opening, count, part
+
+DIALECT: Final = "openai_chat"
+END_MARK: Final = b"[DONE]"
+
+
+def opening(event: Event, body: Any) -> Opening:
+    """
+    Judge an event before the first content.
+
+    A role, an empty text and a null are no content yet: the stream may still turn out an error.
+    """
+    if is_error(event, body):
+        return Opening.ERROR
+    if is_end(event, body):
+        return Opening.CONTENT
+    for choice in _choices(body):
+        said = any(value for name, value in part(choice, "delta").items() if name != "role")
+        if said or choice.get("finish_reason"):
+            return Opening.CONTENT
+    return Opening.EMPTY
+
+
+def is_end(event: Event, body: Any) -> bool:
+    """Whether this is `data: [DONE]`."""
+    return event.data.strip() == END_MARK
+
+
+def is_error(event: Event, body: Any) -> bool:
+    """Whether this event, or plain body, is an error; vLLM's has no `error` but an `object`."""
+    if event.event == "error":
+        return True
+    return isinstance(body, dict) and bool(body.get("error") or body.get("object") == "error")
+
+
+def finished(bodies: Sequence[Any]) -> bool:
+    """Whether the last chunk of each choice has its finish reason; some servers send no [DONE]."""
+    last = {
+        count(choice.get("index")): bool(choice.get("finish_reason"))
+        for body in bodies
+        for choice in _choices(body)
+    }
+    return bool(last) and all(last.values())
+
+
+def counts(body: Any) -> Json | None:
+    """Give the usage object that a plain body or a chunk carries, where it does."""
+    # Groq reports in `x_groq` to clients that did not ask for usage.
+    return part(body, "usage") or part(part(body, "x_groq"), "usage") or None
+
+
+def usage(counts: Json) -> Usage | None:
+    """Read a usage object; the prompt's tokens include the cached, the answer's the reasoning."""
+    if "prompt_tokens" not in counts and "completion_tokens" not in counts:
+        return None
+    prompt = part(counts, "prompt_tokens_details")
+    return Usage(
+        input_tokens=count(counts.get("prompt_tokens")),
+        output_tokens=count(counts.get("completion_tokens")),
+        cache_read_input_tokens=count(prompt.get("cached_tokens")),
+        cache_write_input_tokens=count(prompt.get("cache_write_tokens")),
+        reasoning_output_tokens=count(
+            part(counts, "completion_tokens_details").get("reasoning_tokens")
+        ),
+    )
+
+
+def _choices(body: Any) -> list[Json]:
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(choices, list):
+        return []
+    return [choice for choice in choices if isinstance(choice, dict)]

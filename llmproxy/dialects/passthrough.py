@@ -1,0 +1,201 @@
+"""
+Client and provider speak the same dialect: every byte passes as it came.
+
+Theory of operation. A request differs from the client's own bytes only in the model's name. Of a
+stream, complete events go on at once and half ones are held back, so that an error of ours never
+lands inside one. Events are parsed until the first content, since an error before it can still be
+told apart, and repaired, by a status; from then on nothing is parsed: the last reads, and the last
+that has a usage object, are kept and looked at when the stream has ended, or usage is asked for.
+"""
+
+import json
+import re
+from collections import deque
+from typing import Any
+
+import orjson
+
+from ..core.errors import LLMProxyError, StreamInterrupted, UpstreamProtocolError
+from ..core.exchange import Call, Json, Target
+from ..core.usage import Usage
+from ..framing.sse import Event, EventCutter, parse_events
+from .errors import render_event
+from .judge import stream_error
+from .wire import Opening, Wire, body_of, loads
+
+KEPT_READS = 4
+KEPT_BYTES = 16 * 1024
+TAIL_BYTES = 64 * 1024
+
+# `"usage":null` comes in each chunk of an OpenAI stream; only an object is worth keeping.
+USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*(?=\{)')
+
+
+class Passthrough:
+    """A Translator between equal dialects."""
+
+    __slots__ = (
+        "_call",
+        "_counts",
+        "_cutter",
+        "_end_mark",
+        "_last",
+        "_provider",
+        "_usage_read",
+        "_wire",
+        "complete",
+        "content",
+    )
+
+    def __init__(self, call: Call, wire: Wire, *, limit: int) -> None:
+        self.content = False
+        self.complete = False
+        self._call = call
+        self._wire = wire
+        self._end_mark = wire.END_MARK
+        self._provider = "the provider"
+        self._cutter = EventCutter(limit)
+        self._last: deque[bytes] = deque(maxlen=KEPT_READS)
+        self._usage_read = b""
+        self._counts: Json = {}
+
+    @property
+    def usage(self) -> Usage | None:
+        """The token counts so far; a read that holds some is parsed when they are asked for."""
+        self._count_kept()
+        return self._wire.usage(self._counts)
+
+    def request(self, target: Target) -> bytes:
+        """Give the client's own bytes, with the target's model in place of the one asked for."""
+        self._provider = target.provider
+        call = self._call
+        name = orjson.dumps(target.model)
+        if call.model_span is None:
+            brace = call.raw.index(b"{") + 1
+            comma = b"," if call.body else b""
+            return call.raw[:brace] + b'"model":' + name + comma + call.raw[brace:]
+        if call.model == target.model:
+            return call.raw
+        start, end = call.model_span
+        return call.raw[:start] + name + call.raw[end:]
+
+    def feed(self, data: bytes) -> bytes:
+        """Give all events that are complete now, byte for byte."""
+        cutter = self._cutter
+        out = data if not cutter.held and data.endswith(b"\n\n") else cutter.feed(data)
+        if not self.content:
+            self._peek(out)
+        elif b'"usage"' in out and USAGE_OBJECT.search(out):
+            self._usage_read = out
+        if self._end_mark in out and not self.complete:
+            self.complete = self._has_end(out)
+        if out:
+            self._last.append(out if len(out) <= KEPT_BYTES else out[-KEPT_BYTES:])
+        return out
+
+    def finish(self) -> bytes:
+        """Give what was held back, if it is whole, when the stream has ended as it should."""
+        held = self._cutter.take()
+        if self.complete and not any(b"error" in read for read in self._last):
+            return held
+        sent = _parsed(b"".join(self._last))
+        rest = _parsed(held)
+        if any(self._wire.is_error(event, body) for event, body in sent):
+            raise StreamInterrupted(f"{self._provider} ended its answer with an error", told=True)
+        if any(body is None and not self._wire.is_end(event, body) for event, body in rest):
+            held, rest = b"", []  # half an event says nothing, and helps nobody
+        if not self.complete:
+            self._end(sent + rest)
+        return held
+
+    def answer(self, body: bytes) -> bytes:
+        """Give the same bytes, once they have proved to be an answer."""
+        try:
+            parsed = loads(body)
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise UpstreamProtocolError(f"{self._provider} answered with what is no JSON object")
+        if self._wire.is_error(Event("", body), parsed):
+            raise stream_error(provider=self._provider, dialect=self._call.dialect, body=body)
+        self._count(parsed)
+        return body
+
+    def fail(self, error: LLMProxyError) -> bytes:
+        """Give the error as an event; nothing if the provider's own has already gone out."""
+        if isinstance(error, StreamInterrupted) and error.told:
+            return b""
+        return render_event(error, self._call.dialect, "")
+
+    def _peek(self, out: bytes) -> None:
+        for event, body in _parsed(out):
+            if not self.content:
+                opening = self._wire.opening(event, body)
+                if opening is Opening.ERROR:
+                    raise stream_error(
+                        provider=self._provider, dialect=self._call.dialect, body=event.data
+                    )
+                self.content = opening is Opening.CONTENT
+            self._count(body)
+
+    def _end(self, events: list[tuple[Event, Any]]) -> None:
+        self.complete = any(self._wire.is_end(event, body) for event, body in events) or (
+            self._wire.finished([body for _, body in events])
+        )
+        if not self.complete or any(self._wire.is_error(event, body) for event, body in events):
+            self.complete = False
+            raise StreamInterrupted(f"{self._provider} broke its answer off before the end")
+        self.content = True
+        self._count_kept()  # it is older than what is counted next
+        for _, body in events:
+            self._count(body)
+
+    def _has_end(self, out: bytes) -> bool:
+        return any(self._wire.is_end(event, body) for event, body in _parsed(out))
+
+    def _count_kept(self) -> None:
+        for _, body in _parsed(self._usage_read):
+            self._count(body)
+        self._usage_read = b""
+
+    def _count(self, body: Any) -> None:
+        # Later counts win, but a null does not take back what is known.
+        if (counts := self._wire.counts(body)) is not None:
+            known = {name: value for name, value in counts.items() if value is not None}
+            self._counts = {**self._counts, **known}
+
+
+def _parsed(data: bytes) -> list[tuple[Event, Any]]:
+    return [(event, body_of(event)) for event in parse_events(data)]
+
+
+class PlainTail:
+    """
+    Watches a plain answer that flows by without being held: was it whole, and what did it cost.
+
+    Feed it every read, then finish it once.
+    """
+
+    __slots__ = ("_tail", "_wire")
+
+    def __init__(self, wire: Wire) -> None:
+        self._tail = b""
+        self._wire = wire
+
+    def feed(self, data: bytes) -> None:
+        """Take note of one read."""
+        self._tail = (self._tail + data)[-TAIL_BYTES:]
+
+    def finish(self) -> Usage | None:
+        """Give the usage from the answer's end; StreamInterrupted if that is no object's end."""
+        if not self._tail.rstrip().endswith(b"}"):
+            raise StreamInterrupted("the provider broke its answer off before the end")
+        for found in reversed(list(USAGE_OBJECT.finditer(self._tail))):
+            text = self._tail[found.end() :].decode("utf-8", "replace")
+            try:
+                counts, _ = json.JSONDecoder().raw_decode(text)
+            except (ValueError, RecursionError):
+                continue
+            if (usage := self._wire.usage(counts)) is not None:
+                return usage
+        return None

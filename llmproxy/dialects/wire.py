@@ -1,0 +1,84 @@
+"""What a dialect's wire module tells about events and bodies that pass through untouched."""
+
+import json
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, Protocol
+
+import orjson
+
+from ..core.exchange import Json
+from ..core.usage import Usage
+from ..framing.sse import Event
+
+
+class Opening(Enum):
+    """What an event before the first content is."""
+
+    ERROR = "error"
+    EMPTY = "empty"
+    CONTENT = "content"
+
+
+class Wire(Protocol):
+    """A module of pure functions: `openai_wire`, `anthropic_wire`. Bodies are what JSON gave."""
+
+    @property
+    def DIALECT(self) -> str:  # noqa: N802 - a module's constant
+        """The dialect's name."""
+
+    @property
+    def END_MARK(self) -> bytes:  # noqa: N802
+        """Bytes without which no read holds the terminal event."""
+
+    def opening(self, event: Event, body: Any) -> Opening:
+        """Judge an event before the first content."""
+
+    def is_end(self, event: Event, body: Any) -> bool:
+        """Whether this is the terminal event."""
+
+    def is_error(self, event: Event, body: Any) -> bool:
+        """Whether this event, or plain body, is the provider's error."""
+
+    def finished(self, bodies: Sequence[Any]) -> bool:
+        """Whether a stream that ends with these bodies is whole although no end came."""
+
+    def counts(self, body: Any) -> Json | None:
+        """Give the usage object that a plain body or an event carries, where it does."""
+
+    def usage(self, counts: Json) -> Usage | None:
+        """Read a usage object; None if it has no counts."""
+
+
+def loads(data: bytes) -> Any:
+    """
+    Read JSON that a provider sent; ValueError if it is none.
+
+    What orjson is too strict for (lone surrogates, NaN) still passes: the answer is paid for.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(data)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
+def body_of(event: Event) -> Any:
+    """Give what an event's data says as JSON; None where it is no JSON."""
+    try:
+        return loads(event.data)
+    except ValueError:
+        return None
+
+
+def count(value: object) -> int:
+    """Give a token count, 0 for whatever else stands in its place."""
+    return value if type(value) is int and value > 0 else 0
+
+
+def part(body: Any, name: str) -> Json:
+    """Give the object under `name`, an empty one where there is none."""
+    value = body.get(name) if isinstance(body, dict) else None
+    return value if isinstance(value, dict) else {}

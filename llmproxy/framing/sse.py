@@ -1,0 +1,148 @@
+"""
+Server-sent events: cut a byte stream behind complete events, and take events apart.
+
+After https://html.spec.whatwg.org/multipage/server-sent-events.html. A line ends in LF, CRLF or
+CR; an event ends at a blank line; a read may end anywhere, also within a CRLF or a character.
+"""
+
+from typing import NamedTuple
+
+from ..core.errors import UpstreamProtocolError
+
+BOM = b"\xef\xbb\xbf"
+
+
+class Event(NamedTuple):
+    """
+    One event: its name as sent ("" where it has none), and its data lines joined by LF.
+
+    A named tuple, since one is made for each chunk, at a third of a frozen dataclass's cost.
+    """
+
+    event: str
+    data: bytes
+
+
+def end_of_events(data: bytes) -> int:
+    """Give the index after the last blank line of `data`, where its last event ends; else 0."""
+    if data.endswith(b"\n\n"):
+        return len(data)
+    if b"\r" not in data:
+        return data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
+    last = max(data.rfind(b"\n\n"), data.rfind(b"\n\r"), data.rfind(b"\r\r"))
+    if last < 0:
+        return 0
+    end = last + 2
+    return end + 1 if data[end - 1 : end + 1] == b"\r\n" else end
+
+
+def parse_events(data: bytes) -> list[Event]:
+    """Give the events of a complete piece; a last one that lacks its blank line counts."""
+    data = data.removeprefix(BOM)
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    events = []
+    for block in data.split(b"\n\n"):
+        if block.startswith(b"data: ") and b"\n" not in block:
+            events.append(Event("", block[6:]))
+        elif block and (event := _parse_block(block)) is not None:
+            events.append(event)
+    return events
+
+
+def _parse_block(block: bytes) -> Event | None:
+    name = b""
+    data: bytes | None = None
+    for line in block.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if value.startswith(b" "):
+            value = value[1:]
+        if field == b"data":
+            data = value if data is None else data + b"\n" + value
+        elif field == b"event":
+            name = value
+    return None if data is None else Event(name.decode("utf-8", "replace"), data)
+
+
+class EventCutter:
+    """
+    Passes complete events on as they came and holds back the rest of each read.
+
+    Feed it every read; it gives the bytes up to the end of the last complete event. An event
+    whose bytes, less its line ends, are over `limit` raises UpstreamProtocolError.
+    """
+
+    __slots__ = ("_limit", "held")
+
+    def __init__(self, limit: int) -> None:
+        self.held = bytearray()
+        self._limit = limit
+
+    def feed(self, data: bytes) -> bytes:
+        """Give what is complete, byte for byte; b"" while an event is still under way."""
+        held = self.held
+        if not held:
+            end = end_of_events(data)
+            if end == len(data):
+                return data
+            self._hold(data[end:])
+            return data[:end]
+        # Only the seam and what is new are searched, or a long event would be read many times.
+        end = end_of_events(bytes(held[-1:]) + data) - 1
+        if end <= 0:
+            self._hold(data)
+            return b""
+        complete = bytes(held) + data[:end]
+        held.clear()
+        self._hold(data[end:])
+        return complete
+
+    def take(self) -> bytes:
+        """Give what is held back, which is then gone."""
+        held = bytes(self.held)
+        self.held.clear()
+        return held
+
+    def _hold(self, data: bytes) -> None:
+        self.held += data
+        if len(self.held) > self._limit:
+            check_size(bytes(self.held), self._limit)
+
+
+def check_size(event: bytes, limit: int) -> None:
+    """Raise UpstreamProtocolError if the event, less the line ends after it, is over `limit`."""
+    if len(event.rstrip(b"\r\n")) > limit:
+        raise UpstreamProtocolError(
+            f"the provider sent an event of more than {limit} bytes (limits.event)"
+        )
+
+
+class SseDecoder:
+    """Takes a stream apart: feed it every read, finish it at the end of the stream."""
+
+    __slots__ = ("_cutter", "_limit", "_started")
+
+    def __init__(self, limit: int) -> None:
+        self._cutter = EventCutter(limit)
+        self._limit = limit
+        self._started = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Give the events that are complete now; UpstreamProtocolError for one over the limit."""
+        complete = self._cutter.feed(data)
+        return self._parse(complete) if complete else []
+
+    def finish(self) -> list[Event]:
+        """Give the last event if the stream ended without a blank line after it."""
+        return self._parse(self._cutter.take())
+
+    def _parse(self, data: bytes) -> list[Event]:
+        if self._started:
+            # A BOM counts at the very beginning only; anywhere else it is part of a field's name.
+            data = b"\n" + data if data.startswith(BOM) else data
+        elif data:
+            self._started = True
+        if len(data) > self._limit:
+            for event in data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
+                check_size(event, self._limit)
+        return parse_events(data)

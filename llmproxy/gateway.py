@@ -1,0 +1,74 @@
+"""
+One exchange, from admission to settlement.
+
+    open:   admit (the gateway's own limit) → fail over along the route → a reply, first content
+            in hand
+    close:  the reply is closed with the error that ended it, the place is given back
+
+Whoever was admitted is settled, exactly once, on every way out; nothing on the way out awaits.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from .core.errors import GatewayBusy
+from .core.exchange import Exchange
+from .core.reply import Reply, Send
+from .resilience.cooldown import Cooldowns
+from .resilience.failover import failover
+from .resilience.limit import BUSY_RETRY_AFTER, InFlight
+from .resilience.watch import Watch
+
+
+class Gateway:
+    """Opens exchanges; `sends` has for each provider's name the stack that reaches it."""
+
+    def __init__(
+        self,
+        *,
+        sends: Mapping[str, Send],
+        cooldowns: Cooldowns,
+        in_flight: InFlight,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._sends = sends
+        self._cooldowns = cooldowns
+        self._in_flight = in_flight
+        self._loop = loop
+
+    @asynccontextmanager
+    async def open(self, exchange: Exchange) -> AsyncIterator[Reply]:
+        """
+        Give the reply to the exchange's call; `exchange.route` says whom to ask.
+
+        Raises Refused, AllAttemptsFailed, DeadlineExceeded.
+        """
+        assert exchange.route is not None
+        self._in_flight.admit(
+            lambda: GatewayBusy(
+                "the gateway has as many requests in flight as it may have",
+                retry_after=BUSY_RETRY_AFTER,
+            )
+        )
+        try:
+            with Watch(self._loop) as watch:
+                exchange.interrupt = watch.interrupt
+                reply = await failover(
+                    exchange,
+                    exchange.route.targets,
+                    self._sends,
+                    self._cooldowns,
+                    self._loop.time,
+                )
+            exchange.interrupt = None
+            exchange.answered_by = reply.target
+            try:
+                yield reply
+            except BaseException as error:
+                reply.close(error)
+                raise
+            else:
+                reply.close(exchange.error)
+        finally:
+            self._in_flight.settle()

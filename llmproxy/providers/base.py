@@ -1,0 +1,75 @@
+"""What all providers share: the request's frame, and which headers pass in either direction."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ..core.errors import InvalidRequest, UpstreamStatusError
+from ..core.exchange import Call, HttpRequest
+from ..core.secret import Secret
+
+FORWARDED = frozenset({"accept", "idempotency-key", "traceparent", "tracestate", "user-agent"})
+FORWARDED_PREFIXES = ("anthropic-", "openai-", "x-stainless-", "x-claude-code-")
+RETURNED = frozenset({
+    "openai-organization", "openai-processing-ms", "openai-version", "request-id",
+    "retry-after", "retry-after-ms", "x-request-id", "x-should-retry",
+})  # fmt: skip
+RETURNED_PREFIXES = ("anthropic-", "x-ratelimit-")
+
+
+class Provider(Protocol):
+    """An address, a way to authenticate, and the dialects spoken there. Makes, never sends."""
+
+    name: str
+    default_max_tokens: int
+
+    def dialect(self, client: str) -> str:
+        """Give the dialect to speak here with a client of dialect `client`."""
+
+    def request(self, call: Call, dialect: str, body: bytes, request_id: str) -> HttpRequest:
+        """Give the request that carries `body`; InvalidRequest where a header cannot pass."""
+
+    def models_request(self) -> HttpRequest | None:
+        """Give the request for the provider's own list of models, where it has one."""
+
+    def status_error(
+        self, status: int, headers: Mapping[str, str], body: bytes, dialect: str, now: float
+    ) -> UpstreamStatusError:
+        """Judge an answer that is an error; `now` is wall time in seconds."""
+
+    def mask(self, data: bytes) -> bytes:
+        """Take the provider's key out of what it sent."""
+
+
+def forward(call: Call, further: frozenset[str]) -> dict[str, str]:
+    """Give the client's headers that pass to a provider, by the allow-list and `further`."""
+    headers = {}
+    for name, value in call.headers.items():
+        if name in FORWARDED or name.startswith(FORWARDED_PREFIXES) or name in further:
+            if not value.isprintable():  # bytes that are no UTF-8 arrive as lone surrogates
+                raise InvalidRequest(f"the header {name} holds bytes that cannot be passed on")
+            headers[name] = value
+    return headers
+
+
+def with_query(url: str, query: str) -> str:
+    """Append the client's query string as it was sent; InvalidRequest if it is not plain ASCII."""
+    if not query:
+        return url
+    if not (query.isascii() and query.isprintable()) or " " in query:
+        raise InvalidRequest("the query string holds bytes that cannot be passed on")
+    return f"{url}?{query}"
+
+
+def returned(headers: Mapping[str, str]) -> dict[str, str]:
+    """Give the provider's headers that pass back to the client, names in lower case."""
+    kept = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        if (lower in RETURNED or lower.startswith(RETURNED_PREFIXES)) and value.isprintable():
+            kept[lower] = value
+    return kept
+
+
+def revealed(headers: Mapping[str, Secret]) -> dict[str, str]:
+    """Give configured headers as they go on the wire, names in lower case."""
+    return {name.lower(): value.reveal() for name, value in headers.items()}

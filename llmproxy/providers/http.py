@@ -1,0 +1,114 @@
+"""The providers that are reached over HTTP, as rows of one table: paths, keys, dialect."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .. import __version__
+from ..config.schema import ProviderConfig
+from ..core.errors import UpstreamStatusError
+from ..core.exchange import Call, HttpRequest
+from ..core.secret import Secret, mask
+from ..dialects.judge import judge
+from .base import forward, revealed, with_query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """
+    How a kind of provider is spoken to.
+
+    `paths` follow the base URL as that vendor's SDK has it; `auth` is the header that carries
+    the key and what stands before it; `fixed` are headers it demands where the client sends none.
+    """
+
+    base_url: str
+    dialect: str
+    paths: Mapping[str, str]
+    models_path: str
+    auth: tuple[str, str]
+    fixed: Mapping[str, str]
+
+
+KINDS: Mapping[str, Kind] = {
+    # https://platform.openai.com/docs/api-reference/authentication
+    "openai": Kind(
+        base_url="https://api.openai.com/v1",
+        dialect="openai_chat",
+        paths={"openai_chat": "/chat/completions"},
+        models_path="/models",
+        auth=("authorization", "Bearer "),
+        fixed={},
+    ),
+    # https://docs.anthropic.com/en/api/overview#authentication
+    "anthropic": Kind(
+        base_url="https://api.anthropic.com",
+        dialect="anthropic_messages",
+        paths={"anthropic_messages": "/v1/messages"},
+        models_path="/v1/models?limit=1000",
+        auth=("x-api-key", ""),
+        fixed={"anthropic-version": "2023-06-01"},
+    ),
+}
+
+
+class HttpProvider:
+    """A provider behind a base URL, speaking the dialect of its kind."""
+
+    def __init__(self, name: str, config: ProviderConfig, *, via: str) -> None:
+        kind = KINDS[config.kind]
+        self.name = name
+        self.default_max_tokens = config.default_max_tokens
+        self._kind = kind
+        self._base = (config.base_url or kind.base_url).rstrip("/")
+        self._further = frozenset(header.lower() for header in config.forward_headers)
+        self._defaults = {**kind.fixed, "user-agent": f"llmproxy/{__version__}"}
+        self._ours = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",  # streams are small, and usage must be read
+            "via": via,
+            **revealed(config.headers),
+        }
+        self._secrets: tuple[Secret, ...] = tuple(config.headers.values())
+        if config.api_key is not None:
+            header, prefix = kind.auth
+            self._ours.setdefault(header, prefix + config.api_key.reveal())
+            self._secrets += (config.api_key,)
+
+    def dialect(self, client: str) -> str:
+        return self._kind.dialect
+
+    def request(self, call: Call, dialect: str, body: bytes, request_id: str) -> HttpRequest:
+        return HttpRequest(
+            method="POST",
+            url=with_query(self._base + self._kind.paths[dialect], call.query),
+            headers={
+                **self._defaults,
+                **forward(call, self._further),
+                **self._ours,
+                "x-request-id": request_id,
+            },
+            body=body,
+        )
+
+    def models_request(self) -> HttpRequest | None:
+        return HttpRequest(
+            method="GET",
+            url=self._base + self._kind.models_path,
+            headers={**self._defaults, **self._ours},
+            body=b"",
+        )
+
+    def status_error(
+        self, status: int, headers: Mapping[str, str], body: bytes, dialect: str, now: float
+    ) -> UpstreamStatusError:
+        return judge(
+            provider=self.name,
+            status=status,
+            headers=headers,
+            body=self.mask(body),
+            dialect=dialect,
+            now=now,
+        )
+
+    def mask(self, data: bytes) -> bytes:
+        return mask(data, self._secrets)

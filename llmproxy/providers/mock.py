@@ -1,0 +1,35 @@
+"""The built-in provider: no address, no key, and every dialect its clients speak."""
+
+from collections.abc import Mapping
+
+from ..config.schema import ProviderConfig
+from ..core.errors import UpstreamStatusError
+from ..core.exchange import Call, HttpRequest
+from ..dialects.judge import judge
+
+
+class MockProvider:
+    """Speaks the client's own dialect; `upstream/mock.py` answers."""
+
+    def __init__(self, name: str, config: ProviderConfig) -> None:
+        self.name = name
+        self.default_max_tokens = config.default_max_tokens
+
+    def dialect(self, client: str) -> str:
+        return client
+
+    def request(self, call: Call, dialect: str, body: bytes, request_id: str) -> HttpRequest:
+        return HttpRequest(method="POST", url=f"mock:{dialect}", headers={}, body=body)
+
+    def models_request(self) -> HttpRequest | None:
+        return None
+
+    def status_error(
+        self, status: int, headers: Mapping[str, str], body: bytes, dialect: str, now: float
+    ) -> UpstreamStatusError:
+        return judge(
+            provider=self.name, status=status, headers=headers, body=body, dialect=dialect, now=now
+        )
+
+    def mask(self, data: bytes) -> bytes:
+        return data

@@ -1,0 +1,77 @@
+"""
+From one target to the next, until one answers.
+
+A target that refuses without a call (open, full) or whose dialect cannot express the request is
+passed over. A failure of the attempt moves on if it `fails_over`. When the route is spent, the
+client is told of the failure that tells most: the last attempt's, since that is what stands
+between it and an answer; where nothing was attempted, the refusal that ends soonest; and where
+no target could express the request, that.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from ..core.errors import (
+    AllAttemptsFailed,
+    LLMProxyError,
+    NotExpressible,
+    Refused,
+    UpstreamError,
+    UpstreamStatusError,
+)
+from ..core.exchange import Clock, Exchange, Target
+from ..core.reply import Reply, Send
+from .cooldown import Cooldowns
+
+
+async def failover(
+    exchange: Exchange,
+    targets: Sequence[Target],
+    sends: Mapping[str, Send],
+    cooldowns: Cooldowns,
+    clock: Clock,
+) -> Reply:
+    """
+    Give the first reply that a target brings; the caller closes it.
+
+    Raises AllAttemptsFailed when the route is spent, and passes what ends the request as a
+    whole: a cancellation, the client's deadline.
+    """
+    causes: list[LLMProxyError] = []
+    for target in cooldowns.order(targets, clock()):
+        try:
+            return await sends[target.provider](exchange, target)
+        except (Refused, NotExpressible) as error:
+            causes.append(error)
+        except UpstreamError as error:
+            causes.append(error)
+            if isinstance(error, UpstreamStatusError) and error.status == 429:
+                cooldowns.start(target, error.retry_after, clock())
+            if not error.fails_over or clock() >= exchange.deadline:
+                break
+    raise AllAttemptsFailed(most_telling(exchange, causes), causes)
+
+
+def most_telling(exchange: Exchange, causes: Sequence[LLMProxyError]) -> LLMProxyError:
+    """Choose, of all failures, the one that the client hears of."""
+    failures = [error for error in (a.error for a in exchange.attempts) if error is not None]
+    if failures and isinstance(failures[-1], LLMProxyError):
+        last = failures[-1]
+        _shorten_wait(last, failures)
+        return last
+    refusals = [cause for cause in causes if isinstance(cause, Refused)]
+    if refusals:
+        return min(refusals, key=lambda refusal: refusal.retry_after or 0.0)
+    return causes[-1]
+
+
+def _shorten_wait(last: LLMProxyError, failures: Sequence[BaseException]) -> None:
+    """Where all that was asked is limited, the client may come back when the first is free."""
+    waits = [
+        error.retry_after
+        for error in failures
+        if isinstance(error, UpstreamStatusError)
+        and error.status == 429
+        and error.retry_after is not None
+    ]
+    if isinstance(last, UpstreamStatusError) and last.status == 429 and waits:
+        last.retry_after = min(waits)

@@ -1,0 +1,22 @@
+"""The ways out, named once."""
+
+import asyncio
+
+from ..core.errors import LLMProxyError
+from ..core.exchange import Outcome
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """
+    Name the way out from the error that ended it.
+
+    Providers' connection errors are ours by the time they get here, so a bare reset is the
+    client's, as is a cancellation: nothing else cancels a handler.
+    """
+    if error is None:
+        return Outcome.OK
+    if isinstance(error, (asyncio.CancelledError, ConnectionError)):
+        return Outcome.CLIENT_GONE
+    if isinstance(error, LLMProxyError):
+        return Outcome.FAILED
+    return Outcome.INTERNAL

@@ -1,0 +1,66 @@
+"""Repeats at the same target; the only module that knows backoff."""
+
+import random
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
+
+import backoff
+
+from ..config.schema import RetryConfig
+from ..core.errors import UpstreamError
+from ..core.exchange import Clock, Exchange, Target
+from ..core.reply import Reply, Send
+from .layer import Layer
+
+
+def retry(
+    policy: RetryConfig, clock: Clock, uniform: Callable[[float, float], float] = random.uniform
+) -> Layer:
+    """
+    Repeat what is worth repeating, with full jitter, or after the wait that the provider names.
+
+    The policy's `max_attempts` counts the first. A refusal of our own (an open breaker) passes
+    at once: it is no `UpstreamError`.
+    """
+
+    def layer(send: Send) -> Send:
+        @backoff.on_exception(
+            partial(waits, policy, clock, uniform),
+            UpstreamError,
+            max_tries=policy.max_attempts,
+            giveup=_is_final,
+            jitter=None,  # on top of a named wait it would undercut it; ours is in `waits`
+            logger=None,
+        )
+        async def repeated(exchange: Exchange, target: Target) -> Reply:
+            return await send(exchange, target)
+
+        return repeated
+
+    return layer
+
+
+def waits(
+    policy: RetryConfig, clock: Clock, uniform: Callable[[float, float], float]
+) -> Generator[float, Any, None]:
+    """
+    Yield the seconds to wait after each failure that is sent in; end when none is worth it.
+
+    A wait that the provider names is honoured if it is within the policy's `max_delay`. No wait
+    reaches beyond the request's deadline.
+    """
+    failure: UpstreamError = yield 0.0  # backoff primes the generator
+    for repeat in range(policy.max_attempts):
+        wait = failure.retry_after
+        if wait is None:
+            wait = uniform(0.0, min(policy.max_delay, policy.base_delay * 2**repeat))
+        elif wait > policy.max_delay:
+            return
+        if failure.deadline is not None and clock() + wait >= failure.deadline:
+            return
+        failure = yield wait
+
+
+def _is_final(error: Exception) -> bool:
+    return not (isinstance(error, UpstreamError) and error.retryable)

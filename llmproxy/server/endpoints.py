@@ -1,0 +1,65 @@
+"""The API as a table: method, path, what it does, the dialect it speaks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Operation(Enum):
+    """What an endpoint does."""
+
+    CHAT = auto()
+    LIST_MODELS = auto()
+    SHOW_MODEL = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A row of the table; `dialect` None: in the shape that the caller's SDK expects."""
+
+    method: str
+    path: str
+    operation: Operation
+    dialect: str | None = None
+
+
+ENDPOINTS = (
+    # https://platform.openai.com/docs/api-reference/chat/create
+    Endpoint(
+        method="POST",
+        path="/v1/chat/completions",
+        operation=Operation.CHAT,
+        dialect="openai_chat",
+    ),
+    # https://docs.anthropic.com/en/api/messages
+    Endpoint(
+        method="POST",
+        path="/v1/messages",
+        operation=Operation.CHAT,
+        dialect="anthropic_messages",
+    ),
+    Endpoint(method="GET", path="/v1/models", operation=Operation.LIST_MODELS),
+    Endpoint(method="GET", path="/v1/models/{model:.+}", operation=Operation.SHOW_MODEL),
+)
+
+API = "/v1/"
+
+
+def dialect_of(path: str, headers: Mapping[str, str]) -> str:
+    """Give the dialect of whoever calls `path`, known or not: by the path, else by its headers."""
+    if "/messages" in path or "anthropic-version" in headers:
+        return "anthropic_messages"
+    return "openai_chat"
+
+
+def advice(path: str) -> str:
+    """Say what a client that came to a wrong path should change."""
+    for endpoint in ENDPOINTS:
+        tail = endpoint.path.removeprefix("/v1")
+        if endpoint.operation is Operation.CHAT and path.rstrip("/").endswith(tail):
+            base = (
+                "http://HOST:PORT/v1" if endpoint.dialect == "openai_chat" else "http://HOST:PORT"
+            )
+            return f"set the SDK's base_url to {base} ({endpoint.path} is the path it then calls)"
+    paths = ", ".join(endpoint.path for endpoint in ENDPOINTS if "{" not in endpoint.path)
+    return f"this gateway serves {paths}"

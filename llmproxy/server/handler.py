@@ -1,0 +1,83 @@
+"""An HTTP request of the API: its body read and looked at, its route found, its answer relayed."""
+
+import asyncio
+from collections.abc import Mapping
+from math import inf, isfinite
+
+from aiohttp import web
+
+from ..config.schema import LimitsConfig
+from ..core.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedEncoding
+from ..core.exchange import Exchange
+from ..dialects.call import parse_call
+from ..resilience.watch import Watch
+from .keys import CONFIG, EXCHANGE, GATEWAY, ROUTES
+from .relay import relay
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    """Answer a chat call of either dialect."""
+    exchange = request[EXCHANGE]
+    config = request.app[CONFIG]
+    assert exchange.principal is not None
+    headers = joined(request)
+    body = await _read_body(request, config.limits)
+    exchange.call = parse_call(
+        body,
+        dialect=exchange.dialect,
+        headers=headers,
+        query=request.rel_url.raw_query_string,
+        default_model=config.server.default_model,
+    )
+    _set_deadline(exchange, config.timeouts.total, headers.get("x-llmproxy-timeout"))
+    exchange.route = request.app[ROUTES].resolve(exchange.call.model, exchange.principal)
+    async with request.app[GATEWAY].open(exchange) as reply:
+        return await relay(request, exchange, reply, config)
+
+
+def joined(request: web.Request) -> Mapping[str, str]:
+    """Give the request's headers with lower-case names, repeated ones joined by commas."""
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        lower = name.lower()
+        headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
+    return headers
+
+
+async def _read_body(request: web.Request, limits: LimitsConfig) -> bytes:
+    """Read the body within the limits; raises RequestError."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedEncoding("compressed request bodies are not taken: send it plain")
+    if (request.content_length or 0) > limits.body:
+        raise RequestTooLarge(f"the body is over {limits.body} bytes")
+    loop = asyncio.get_running_loop()
+    try:
+        if request.content.is_eof():
+            return await request.read()
+        with Watch(loop) as watch:
+            watch.until(
+                loop.time() + limits.body_time,
+                lambda: RequestTimeout(f"the body was not complete within {limits.body_time:g} s"),
+            )
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise RequestTooLarge(f"the body is over {limits.body} bytes") from error
+    except web.RequestPayloadError as error:
+        raise InvalidRequest("the body is broken off or badly framed") from error
+
+
+def _set_deadline(exchange: Exchange, total: float | None, asked: str | None) -> None:
+    """Bound the whole by the configured total, and the wait for the first byte by the client's."""
+    exchange.ends_by = inf if total is None else exchange.started + total
+    exchange.deadline = exchange.ends_by
+    if asked is None:
+        return
+    try:
+        seconds = float(asked)
+    except ValueError:
+        seconds = 0.0
+    if not (isfinite(seconds) and seconds > 0):
+        raise InvalidRequest("x-llmproxy-timeout is a positive number of seconds")
+    if exchange.started + seconds < exchange.deadline:
+        exchange.deadline = exchange.started + seconds
+        exchange.impatient = True

@@ -1,0 +1,158 @@
+"""
+The one middleware: it opens the record of a request, answers its errors, and closes the record.
+
+Whatever happens in between, a request on an API path is counted once, here, in `finally`, after
+its last byte went out. What the operator's endpoints serve is not counted.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from ..core.errors import (
+    LLMProxyError,
+    LoopDetected,
+    MethodNotAllowed,
+    PathNotFound,
+    RequestError,
+)
+from ..core.exchange import Exchange, Outcome
+from ..dialects.errors import render_error
+from ..resilience.outcome import outcome_of
+from .endpoints import API, advice, dialect_of
+from .keys import EXCHANGE, KEYS, LIFECYCLE
+from .relay import abort, route_headers
+
+logger = logging.getLogger(__name__)
+
+SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+CLIENT_CLOSED = 499
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ExchangeObserver(Protocol):
+    """Hears of each finished exchange; reads, never changes."""
+
+    def exchange_finished(self, exchange: Exchange) -> None: ...
+
+
+def observing(observers: Sequence[ExchangeObserver], via: str) -> Middleware:
+    """Give the middleware; `via` marks requests that already passed this gateway."""
+
+    @web.middleware
+    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+        exchange = _exchange(request, loop.time())
+        request[EXCHANGE] = exchange
+        if not request.path.startswith(API):
+            return await _answer(request, handler, exchange)
+        lifecycle = request.app[LIFECYCLE]
+        lifecycle.began(exchange)
+        try:
+            response = await _answer(request, handler, exchange, admit=via)
+            exchange.status = response.status
+            await response.prepare(request)
+            await response.write_eof()
+        except BaseException as error:
+            exchange.error = exchange.error or error
+            raise
+        finally:
+            exchange.ended = loop.time()
+            exchange.outcome = outcome_of(exchange.error)
+            if exchange.outcome is Outcome.CLIENT_GONE:
+                exchange.status = CLIENT_CLOSED
+            _tell(observers, exchange)
+            lifecycle.ended(exchange)
+        return response
+
+    return observe
+
+
+def _exchange(request: web.Request, now: float) -> Exchange:
+    asked = request.headers.get("X-Request-Id", "")
+    return Exchange(
+        id=asked if SANE_ID.fullmatch(asked) else f"req_{secrets.token_hex(12)}",
+        started=now,
+        method=request.method,
+        path=request.path,
+        dialect=dialect_of(request.path, request.headers),
+        traceparent=request.headers.get("Traceparent"),
+    )
+
+
+async def _answer(
+    request: web.Request, handler: Handler, exchange: Exchange, *, admit: str | None = None
+) -> web.StreamResponse:
+    """Give the handler's response, or that of the error that ended it."""
+    try:
+        if admit is not None:
+            _admit(request, exchange, via=admit)
+        return await handler(request)
+    except web.HTTPException as error:
+        return _error_response(request, exchange, _ours(request, error))
+    except LLMProxyError as error:
+        return _error_response(request, exchange, error)
+    except ConnectionError:  # the client's: providers' are ours by now
+        raise
+    except Exception as error:
+        logger.exception("internal error in request %s", exchange.id)
+        return _error_response(request, exchange, error)
+
+
+def _admit(request: web.Request, exchange: Exchange, *, via: str) -> None:
+    """Find out who calls; raises AuthenticationFailed, LoopDetected."""
+    if any(via in value for value in request.headers.getall("Via", ())):
+        raise LoopDetected(
+            "this request has passed this gateway before: a provider's base_url points back at it"
+        )
+    exchange.principal = request.app[KEYS].authenticate(
+        authorization=request.headers.getall("Authorization", ()),
+        api_key=request.headers.getall("X-Api-Key", ()),
+    )
+
+
+def _ours(request: web.Request, error: web.HTTPException) -> RequestError:
+    if error.status == 404:
+        return PathNotFound(f"no such path: {request.path}; {advice(request.path)}")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return MethodNotAllowed(f"{request.path} takes {allowed}, not {request.method}")
+    raise error  # none other is raised by aiohttp or by us
+
+
+def _error_response(
+    request: web.Request, exchange: Exchange, error: BaseException
+) -> web.StreamResponse:
+    exchange.error = error
+    if exchange.status:  # the head has gone out, so only a bug of ours gets here
+        abort(request)
+    answer = render_error(error, exchange.dialect, exchange.id)
+    request_id = "request-id" if exchange.dialect == "anthropic_messages" else "x-request-id"
+    response = web.Response(
+        status=answer.status,
+        body=answer.body,
+        headers={
+            "content-type": "application/json",
+            request_id: exchange.id,
+            **answer.headers,
+            **route_headers(exchange),
+        },
+    )
+    if not request.content.is_eof():
+        response.force_close()  # the rest of the body is never taken for a request
+    return response
+
+
+def _tell(observers: Sequence[ExchangeObserver], exchange: Exchange) -> None:
+    for observer in observers:
+        try:
+            observer.exchange_finished(exchange)
+        except Exception:
+            logger.exception("an observer failed on request %s", exchange.id)

@@ -1,0 +1,69 @@
+"""`GET /v1/models`, in the shape that the caller's SDK expects."""
+
+import orjson
+from aiohttp import web
+
+from ..core.errors import ModelNotFound
+from ..core.exchange import Json
+from .keys import CATALOG, EXCHANGE, ROUTES
+
+EPOCH = "1970-01-01T00:00:00Z"  # providers' dates are not kept
+
+
+async def list_models(request: web.Request) -> web.Response:
+    """Give what the key may use: the configured names, and under wildcards the providers' own."""
+    names = await _names(request)
+    if request[EXCHANGE].dialect == "anthropic_messages":
+        # https://docs.anthropic.com/en/api/models-list
+        rows = [_anthropic(name) for name in names]
+        return _json(
+            {
+                "data": rows,
+                "has_more": False,
+                "first_id": names[0] if names else None,
+                "last_id": names[-1] if names else None,
+            }
+        )
+    # https://platform.openai.com/docs/api-reference/models/list
+    return _json({"object": "list", "data": [_openai(request, name) for name in names]})
+
+
+async def show_model(request: web.Request) -> web.Response:
+    """Give one model; ModelNotFound if the key may not use it or nobody has it."""
+    name = request.match_info["model"]
+    exchange = request[EXCHANGE]
+    assert exchange.principal is not None
+    request.app[ROUTES].resolve(name, exchange.principal)
+    if exchange.dialect == "anthropic_messages":
+        return _json(_anthropic(name))
+    return _json(_openai(request, name))
+
+
+async def _names(request: web.Request) -> list[str]:
+    routes, catalog = request.app[ROUTES], request.app[CATALOG]
+    principal = request[EXCHANGE].principal
+    assert principal is not None
+    found = dict.fromkeys(routes.names(principal))
+    for wildcard in routes.wildcards(principal):
+        for target in wildcard.targets:
+            offered = await catalog.models(target.provider)
+            found |= dict.fromkeys(wildcard.public_names(target, offered, principal))
+    return list(found)
+
+
+def _openai(request: web.Request, name: str) -> Json:
+    principal = request[EXCHANGE].principal
+    assert principal is not None
+    try:
+        owner = request.app[ROUTES].resolve(name, principal).targets[0].provider
+    except ModelNotFound:
+        owner = "unknown"
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}
+
+
+def _anthropic(name: str) -> Json:
+    return {"type": "model", "id": name, "display_name": name, "created_at": EPOCH}
+
+
+def _json(body: Json) -> web.Response:
+    return web.Response(body=orjson.dumps(body), content_type="application/json")

@@ -1,0 +1,50 @@
+"""The operator's endpoints: none needs a client key, none calls a provider, none is counted."""
+
+import orjson
+from aiohttp import web
+
+from .. import __version__
+from .keys import LIFECYCLE, METRICS, PROVIDERS
+
+
+async def livez(request: web.Request) -> web.Response:
+    """200 while the loop turns."""
+    return web.Response(text="ok\n")
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """200 while requests are taken; a provider's outage does not make the gateway unready."""
+    if request.app[LIFECYCLE].ready:
+        return web.Response(text="ready\n")
+    return web.Response(status=503, text="not ready\n")
+
+
+async def health(request: web.Request) -> web.Response:
+    """What traffic has shown of each provider, as JSON."""
+    loop_time = request.loop.time()
+    providers = {
+        name: {
+            "circuit": "closed" if breakers.closed(loop_time) else "open",
+            "in_flight": in_flight.count,
+        }
+        for name, (breakers, in_flight) in request.app[PROVIDERS].items()
+    }
+    lifecycle = request.app[LIFECYCLE]
+    body = {
+        "status": "ok" if lifecycle.ready else "stopping",
+        "version": __version__,
+        "providers": providers,
+    }
+    return web.Response(body=orjson.dumps(body), content_type="application/json")
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """The exposition, in the format that the scraper prefers."""
+    body, content_type = request.app[METRICS].expose(request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"content-type": content_type})
+
+
+async def root(request: web.Request) -> web.Response:
+    """Say what this is: agents ask HEAD on the base URL before anything else."""
+    body = {"name": "llmproxy", "version": __version__, "api": ["/v1"]}
+    return web.Response(body=orjson.dumps(body), content_type="application/json")

@@ -1,0 +1,139 @@
+"""
+The reply to the client, as it comes.
+
+The first write is the commit point: from here on nothing is repeated. Each write waits for a
+client that is slow, and while it waits nothing is read from the provider; a client that does not
+read at all for `client_stall` is dropped. An answer that breaks off ends as a stream with an
+error event of the client's dialect, and as anything else with a torn connection: never as if it
+were complete.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+
+from aiohttp import web
+
+from ..config.schema import Config, TimeoutsConfig
+from ..core.errors import LLMProxyError, StreamInterrupted, UpstreamTimeout
+from ..core.exchange import Exchange
+from ..core.reply import Reply
+from ..resilience.watch import Watch
+
+LINGER = 1.0  # seconds that a provider has to end its answer after the terminal event
+
+
+async def relay(
+    request: web.Request, exchange: Exchange, reply: Reply, config: Config
+) -> web.StreamResponse:
+    """
+    Send the reply on; gives the finished response, or raises ConnectionError when it was cut.
+
+    An answer that broke off is noted in `exchange.error`.
+    """
+    headers = _headers(exchange, reply)
+    if not reply.streamed and reply.rest is None:
+        return web.Response(status=reply.status, body=reply.first, headers=headers)
+    timeouts = config.providers[reply.target.provider].timeouts
+    response = web.StreamResponse(status=reply.status, headers=headers)
+    if reply.length is not None:
+        response.content_length = reply.length
+    exchange.streamed = reply.streamed
+    exchange.status = reply.status
+    await response.prepare(request)
+    try:
+        await _move(response, exchange, reply, timeouts)
+    except LLMProxyError as error:
+        if reply.complete():  # only the end of the connection was missing
+            return response
+        exchange.error = error
+        if not await _told(response, reply, error, timeouts):
+            abort(request)
+    return response
+
+
+def abort(request: web.Request) -> None:
+    """Tear the client's connection, so that half an answer cannot be taken for a whole one."""
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionAbortedError("half an answer went out")
+
+
+async def _move(
+    response: web.StreamResponse, exchange: Exchange, reply: Reply, timeouts: TimeoutsConfig
+) -> None:
+    """Move all parts; raises what broke the answer off, ConnectionError if the client did."""
+    loop = asyncio.get_running_loop()
+    provider = reply.target.provider
+    ends_by = exchange.ends_by
+    if not reply.streamed:
+        ends_by = min(ends_by, exchange.attempts[-1].started + timeouts.response)
+
+    def silent() -> UpstreamTimeout:
+        return UpstreamTimeout(f"{provider} went silent for {timeouts.idle:g} s in its answer")
+
+    def over() -> UpstreamTimeout:
+        return UpstreamTimeout(f"{provider} did not end its answer within the time for the whole")
+
+    with Watch(loop) as watch:
+        exchange.interrupt = watch.interrupt
+
+        def limit(seconds: float, error: Callable[[], BaseException]) -> None:
+            if now + seconds < ends_by:
+                watch.until(now + seconds, error)
+            else:
+                watch.until(ends_by, over)
+
+        now = loop.time()
+        if reply.streamed:
+            exchange.first_token = exchange.last_chunk = now
+        limit(timeouts.client_stall, _stalled)
+        await response.write(reply.first)
+        if reply.rest is None:
+            return
+        limit(timeouts.idle, silent)
+        async with aclosing(reply.rest) as rest:
+            async for data in rest:
+                now = exchange.last_chunk = loop.time()
+                limit(timeouts.client_stall, _stalled)
+                await response.write(data)
+                limit(LINGER if reply.complete() else timeouts.idle, silent)
+
+
+def _stalled() -> BaseException:
+    return ConnectionResetError("the client stopped reading its answer")
+
+
+async def _told(
+    response: web.StreamResponse, reply: Reply, error: LLMProxyError, timeouts: TimeoutsConfig
+) -> bool:
+    """Write the error as the stream's last event; False where the answer has no place for one."""
+    if isinstance(error, StreamInterrupted) and error.told:
+        return True
+    event = reply.fail(error)
+    if not event:
+        return False
+    loop = asyncio.get_running_loop()
+    with Watch(loop) as watch:
+        watch.until(loop.time() + timeouts.client_stall, _stalled)
+        await response.write(event)
+    return True
+
+
+def _headers(exchange: Exchange, reply: Reply) -> dict[str, str]:
+    headers = {**reply.headers, **route_headers(exchange)}
+    if reply.streamed:
+        headers["cache-control"] = "no-store"
+        headers["x-accel-buffering"] = "no"
+    return headers
+
+
+def route_headers(exchange: Exchange) -> dict[str, str]:
+    """Give our own headers: the request's id, and who answered after how many attempts."""
+    headers = {"server": "llmproxy", "x-llmproxy-request-id": exchange.id}
+    if exchange.attempts:
+        target = exchange.answered_by or exchange.attempts[-1].target
+        headers["x-llmproxy-provider"] = target.provider
+        headers["x-llmproxy-model"] = target.model
+        headers["x-llmproxy-attempts"] = str(len(exchange.attempts))
+    return headers

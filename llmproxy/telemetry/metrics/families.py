@@ -1,0 +1,149 @@
+"""The metric families of the gateway, one row each: what they are called and what they count."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """
+    One metric.
+
+    `labels` stand in the order in which they are printed, `buckets` are upper bounds, `help`
+    goes out with the scrape, and `rule` tells the reference when and what is counted.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    rule: str = ""
+
+
+REQUESTS = Family(
+    name="llm_requests_total",
+    kind="counter",
+    labels=("provider", "status", "model"),
+    help="Client requests that ended.",
+    rule="Each request on the API paths, once, when it ends: under the provider that gave the "
+    "final answer, else the last one attempted, else the first target's, else `unknown` (no "
+    "target was chosen). `status` is `success`, `error`, or `cancelled` for a client that left "
+    "before its answer ended. Repeats and moves within a request are counted elsewhere.",
+)
+REQUEST_DURATION = Family(
+    name="llm_request_duration_seconds",
+    kind="histogram",
+    labels=("provider", "status"),
+    buckets=(0.1, 0.5, 1, 2, 5, 10, 30),
+    help="Time from request received to last byte sent.",
+    rule="The requests of `llm_requests_total`, under the same provider and status: its count is "
+    "their sum over models. A stream counts whole.",
+)
+CIRCUIT_STATE = Family(
+    name="llm_circuit_state",
+    kind="gauge",
+    labels=("provider",),
+    help="0 while the provider's circuit is closed, 1 while it is open or half-open.",
+    rule="Read from the breakers at the scrape, for every configured provider from the start. With "
+    'a breaker per model (`breaker.scope = "model"`) it is 1 while any of them is not closed.',
+)
+RETRIES = Family(
+    name="llm_retry_total",
+    kind="counter",
+    labels=("provider",),
+    help="Attempts repeated at the same provider.",
+    rule="When the repeated attempt starts: after the wait and past the breaker. A pooled "
+    "connection that had gone stale is replaced without a count.",
+)
+FAILOVERS = Family(
+    name="llm_failover_total",
+    kind="counter",
+    labels=("from", "to"),
+    help="Moves from a provider whose attempt failed to the next provider called.",
+    rule="When the attempt at the next provider starts. A target passed over without a call (open, "
+    "cooling down, full) and a move to another model of the same provider count nothing.",
+)
+ATTEMPTS = Family(
+    name="llm_attempts_total",
+    kind="counter",
+    labels=("provider", "outcome"),
+    help="Attempts at a provider that ended.",
+    rule="Each try at one target, when it ends: `ok`, `failed`, `cancelled` (the client left) or "
+    "`internal` (a fault of the gateway). One request has as many as it took.",
+)
+ATTEMPT_DURATION = Family(
+    name="llm_attempt_duration_seconds",
+    kind="histogram",
+    labels=("provider", "outcome"),
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
+    help="Time from the start of an attempt to the end of its answer.",
+    rule="The attempts of `llm_attempts_total`, without the waits between them.",
+)
+FIRST_TOKEN = Family(
+    name="llm_time_to_first_token_seconds",
+    kind="histogram",
+    labels=("provider", "model"),
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60),
+    help="Time from request received to first content, streams only.",
+    rule="Each stream that brought content, when it ends: waits, retries and failovers before the "
+    "first content included, since the client waited for them too.",
+)
+PER_TOKEN = Family(
+    name="llm_time_per_output_token_seconds",
+    kind="histogram",
+    labels=("provider", "model"),
+    buckets=(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2.5),
+    help="Mean time between output tokens of a stream.",
+    rule="Once for each complete stream with a usage report of two output tokens or more: last "
+    "minus first content, over the output tokens less one.",
+)
+TOKENS = Family(
+    name="llm_tokens_total",
+    kind="counter",
+    labels=("provider", "model", "kind"),
+    help="Tokens as reported by the provider.",
+    rule="When the request ends, where the provider reported usage: `input`, `output`, and the "
+    "parts of these that were `cache_read`, `cache_write` (of the input) and `reasoning` (of the "
+    "output). Do not add the parts to the whole.",
+)
+IN_FLIGHT = Family(
+    name="llm_requests_in_flight",
+    kind="gauge",
+    labels=("provider",),
+    help="Attempts under way at the provider.",
+    rule="From the start of an attempt until its answer is complete or given up.",
+)
+TRANSITIONS = Family(
+    name="llm_circuit_transitions_total",
+    kind="counter",
+    labels=("provider", "to"),
+    help="Times that a circuit of the provider changed to the state.",
+    rule="Each change, to `open`, `half_open` or `closed`.",
+)
+LOG_LINES_LOST = Family(
+    name="llm_log_lines_lost_total",
+    kind="counter",
+    labels=("reason",),
+    help="Log lines that were never written.",
+    rule="`queue_full`: standard error did not take them as fast as they came; `write_failed`: it "
+    "refused them (full disk, closed pipe). Requests are served all the same.",
+)
+
+FAMILIES: tuple[Family, ...] = (
+    REQUESTS,
+    REQUEST_DURATION,
+    CIRCUIT_STATE,
+    RETRIES,
+    FAILOVERS,
+    ATTEMPTS,
+    ATTEMPT_DURATION,
+    FIRST_TOKEN,
+    PER_TOKEN,
+    TOKENS,
+    IN_FLIGHT,
+    TRANSITIONS,
+    LOG_LINES_LOST,
+)

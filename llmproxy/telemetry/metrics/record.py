@@ -1,0 +1,244 @@
+"""
+The metrics' observer: it turns what happens to requests into numbers.
+
+Observers count attempts; who opened the exchange's record counts the request, once, by
+`exchange_finished`. Everything runs on the event loop's thread and never fails a request: label
+values are taken as they come, durations that make no sense count as 0.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+
+from aioprometheus.collectors import Registry
+
+from ...core.exchange import Attempt, Clock, Exchange, Outcome
+from ...core.usage import Usage
+from . import families
+from .exposition import Exposition
+from .families import FAMILIES
+from .runtime import register
+from .series import Counted, Exemplar, Observed, Read, Samples
+
+UNKNOWN = "unknown"
+OTHER = "other"
+LONGEST_MODEL = 200
+STATUSES = ("success", "error")
+STATES = ("closed", "open", "half_open")
+OUTCOMES: Mapping[Outcome | None, str] = {
+    Outcome.OK: "ok",
+    Outcome.FAILED: "failed",
+    Outcome.CLIENT_GONE: "cancelled",
+    Outcome.INTERNAL: "internal",
+    None: "internal",
+}
+TOKEN_KINDS: tuple[tuple[str, Callable[[Usage], int]], ...] = (
+    ("input", lambda usage: usage.input_tokens),
+    ("output", lambda usage: usage.output_tokens),
+    ("cache_read", lambda usage: usage.cache_read_input_tokens),
+    ("cache_write", lambda usage: usage.cache_write_input_tokens),
+    ("reasoning", lambda usage: usage.reasoning_output_tokens),
+)
+# https://www.w3.org/TR/trace-context/#traceparent-header
+TRACEPARENT = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+)
+
+
+class Metrics:
+    """
+    One app's metrics; shares nothing with another's.
+
+    `models` are the configured public names, each with each of its providers, and `moves` the
+    neighbouring providers in a model's targets: their series start at 0. `max_models` bounds the
+    names kept. `circuits` gives each breaker's provider and whether it is closed; it is asked at
+    each scrape. `wall` gives Unix time, for exemplars.
+    """
+
+    def __init__(
+        self,
+        *,
+        providers: Sequence[str],
+        models: Sequence[tuple[str, str]],
+        moves: Sequence[tuple[str, str]],
+        max_models: int,
+        circuits: Callable[[], Iterable[tuple[str, bool]]],
+        wall: Clock = time.time,  # noqa: TID251  # the clock that is passed unless a test has one
+    ) -> None:
+        registry = Registry()
+        self._providers = tuple(providers)
+        self._max_models = max_models
+        self._circuits = circuits
+        self._wall = wall
+        self._known_models = {model for model, _ in models}
+        self._lag = 0.0
+        self._lines_lost: Callable[[], Mapping[str, int]] = dict
+        self._requests = Counted(families.REQUESTS, registry)
+        self._request_duration = Observed(families.REQUEST_DURATION, registry)
+        Read(families.CIRCUIT_STATE, self._circuit_states, registry)
+        self._retries = Counted(families.RETRIES, registry)
+        self._failovers = Counted(families.FAILOVERS, registry)
+        self._attempts = Counted(families.ATTEMPTS, registry)
+        self._attempt_duration = Observed(families.ATTEMPT_DURATION, registry)
+        self._first_token = Observed(families.FIRST_TOKEN, registry)
+        self._per_token = Observed(families.PER_TOKEN, registry)
+        self._tokens = Counted(families.TOKENS, registry)
+        self._in_flight = Counted(families.IN_FLIGHT, registry)
+        self._transitions = Counted(families.TRANSITIONS, registry)
+        Read(families.LOG_LINES_LOST, self._log_lines_lost, registry)
+        register(registry, self._take_lag)
+        self._exposition = Exposition(registry, FAMILIES)
+        self._start_at_zero(models, moves)
+
+    def attempt_started(self, exchange: Exchange, attempt: Attempt) -> None:
+        """Count an attempt that starts; it is the last of the exchange's."""
+        target = attempt.target
+        self._in_flight.add((target.provider,))
+        if len(exchange.attempts) > 1:
+            before = exchange.attempts[-2].target
+            if before == target:
+                self._retries.add((target.provider,))
+            elif before.provider != target.provider:
+                self._failovers.add((before.provider, target.provider))
+
+    def attempt_ended(self, exchange: Exchange, attempt: Attempt) -> None:
+        """Count an attempt that ended, in whichever way."""
+        provider = attempt.target.provider
+        self._in_flight.add((provider,), -1)
+        labels = (provider, OUTCOMES[attempt.outcome])
+        self._attempts.add(labels)
+        if attempt.ended is not None:
+            self._attempt_duration.at(labels).observe(_span(attempt.started, attempt.ended))
+
+    def exchange_finished(self, exchange: Exchange) -> None:
+        """Count a request that ended; to be called once for each."""
+        provider = provider_of(exchange)
+        status = status_of(exchange)
+        model = self._model(exchange)
+        ended = exchange.started if exchange.ended is None else exchange.ended
+        self._requests.add((provider, status, model))
+        duration = self._request_duration.at((provider, status))
+        seconds = _span(exchange.started, ended)
+        duration.observe(seconds)
+        trace_id = exchange.traceparent and trace_id_of(exchange.traceparent)
+        if trace_id:
+            duration.show(Exemplar(trace_id, seconds, self._wall()))
+        if exchange.streamed and exchange.first_token is not None:
+            self._stream(exchange, exchange.first_token, (provider, model), trace_id)
+        if exchange.usage is not None:
+            for kind, count in TOKEN_KINDS:
+                if (tokens := count(exchange.usage)) > 0:
+                    self._tokens.add((provider, model, kind), tokens)
+
+    def circuit_changed(self, provider: str, to: str) -> None:
+        """Count a circuit of the provider that became `closed`, `open` or `half_open`."""
+        self._transitions.add((provider, to))
+
+    def loop_lag(self, seconds: float) -> None:
+        """Hear how late the event loop's timer was."""
+        self._lag = max(self._lag, seconds)
+
+    def watch_log(self, lines_lost: Callable[[], Mapping[str, int]]) -> None:
+        """Show from now on how many log lines were lost, by reason; it is asked at each scrape."""
+        self._lines_lost = lines_lost
+
+    def expose(self, accept: str = "") -> tuple[bytes, str]:
+        """Give the page for `/metrics` and its content type, as the Accept header prefers."""
+        return self._exposition.expose(accept)
+
+    def _stream(
+        self, exchange: Exchange, first: float, labels: tuple[str, str], trace_id: str | None
+    ) -> None:
+        series = self._first_token.at(labels)
+        seconds = _span(exchange.started, first)
+        series.observe(seconds)
+        if trace_id:
+            series.show(Exemplar(trace_id, seconds, self._wall()))
+        tokens = exchange.usage.output_tokens if exchange.usage is not None else 0
+        if exchange.outcome is Outcome.OK and exchange.last_chunk is not None and tokens > 1:
+            mean = _span(first, exchange.last_chunk) / (tokens - 1)
+            self._per_token.at(labels).observe(mean)
+
+    def _model(self, exchange: Exchange) -> str:
+        """Give the model's label: clients cannot create series at will."""
+        if exchange.route is None:
+            return UNKNOWN
+        model = exchange.route.model
+        if exchange.route.configured or model in self._known_models:
+            return model
+        accepted = exchange.answered_by is not None or any(
+            attempt.first_frame is not None for attempt in exchange.attempts
+        )
+        if not accepted:
+            return UNKNOWN
+        if len(self._known_models) >= self._max_models or len(model) > LONGEST_MODEL:
+            return OTHER
+        self._known_models.add(model)
+        return model
+
+    def _circuit_states(self) -> Samples:
+        states = dict.fromkeys(self._providers, 0)
+        for provider, closed in self._circuits():
+            states[provider] = states.get(provider, 0) | (not closed)
+        return [({"provider": provider}, state) for provider, state in states.items()]
+
+    def _log_lines_lost(self) -> Samples:
+        return [({"reason": reason}, count) for reason, count in self._lines_lost().items()]
+
+    def _take_lag(self) -> float:
+        lag, self._lag = self._lag, 0.0
+        return lag
+
+    def _start_at_zero(
+        self, models: Sequence[tuple[str, str]], moves: Sequence[tuple[str, str]]
+    ) -> None:
+        """Make the series that are known to come: `rate` misses the first step of a new one."""
+        for provider in self._providers:
+            self._retries.add((provider,), 0)
+            self._in_flight.add((provider,), 0)
+            for status in STATUSES:
+                self._request_duration.at((provider, status))
+            for outcome in Outcome:
+                self._attempts.add((provider, OUTCOMES[outcome]), 0)
+            for state in STATES:
+                self._transitions.add((provider, state), 0)
+        for source, to in moves:
+            self._failovers.add((source, to), 0)
+        for (model, provider), status in product(models, STATUSES):
+            self._requests.add((provider, status, model), 0)
+        for (model, provider), (kind, _) in product(models, TOKEN_KINDS):
+            self._tokens.add((provider, model, kind), 0)
+
+
+def provider_of(exchange: Exchange) -> str:
+    """Name the provider that gave the final answer, or that comes nearest to having done so."""
+    if exchange.answered_by is not None:
+        return exchange.answered_by.provider
+    if exchange.attempts:
+        return exchange.attempts[-1].target.provider
+    if exchange.route is not None and exchange.route.targets:
+        return exchange.route.targets[0].provider
+    return UNKNOWN
+
+
+def status_of(exchange: Exchange) -> str:
+    """Name how the request ended, in the words of the dashboards."""
+    if exchange.outcome is Outcome.CLIENT_GONE:
+        return "cancelled"
+    if exchange.outcome is Outcome.OK and exchange.status < 400:
+        return "success"
+    return "error"
+
+
+def trace_id_of(traceparent: str) -> str | None:
+    """Give the trace id of a valid W3C traceparent; version 00 has nothing behind its flags."""
+    match = TRACEPARENT.fullmatch(traceparent)
+    if match is None or (match[1] == "00" and match[3] is not None):
+        return None
+    return match[2]
+
+
+def _span(start: float, end: float) -> float:
+    """Give the seconds from one to the other; 0 where they make no sense."""
+    return max(0.0, end - start)

@@ -1,0 +1,75 @@
+"""The models that providers say they have, asked at most every five minutes."""
+
+import asyncio
+from collections.abc import Mapping
+
+import orjson
+
+from ..core.errors import UpstreamError
+from ..core.exchange import HttpRequest
+from .send import WIRE_ERRORS, Upstream
+
+KEPT = 300.0
+KEPT_FAILURE = 30.0
+PATIENCE = 5.0
+LARGEST = 4 * 1024 * 1024
+
+
+class Catalog:
+    """
+    Keeps each provider's own list of model ids.
+
+    `requests` has the request to make at each provider that has a list. One request at a time
+    is under way at a provider; a provider that does not answer keeps its last list.
+    """
+
+    def __init__(
+        self,
+        requests: Mapping[str, HttpRequest],
+        upstreams: Mapping[str, Upstream],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._requests = requests
+        self._upstreams = upstreams
+        self._loop = loop
+        self._lists: dict[str, list[str]] = {}
+        self._stale_at = dict.fromkeys(requests, 0.0)
+        self._locks = {name: asyncio.Lock() for name in requests}
+
+    async def models(self, provider: str) -> list[str]:
+        """Give the provider's model ids; empty where it has no list or does not answer."""
+        if provider not in self._requests:
+            return []
+        async with self._locks[provider]:
+            if self._loop.time() >= self._stale_at[provider]:
+                await self._refresh(provider)
+        return self._lists.get(provider, [])
+
+    async def _refresh(self, provider: str) -> None:
+        kept = KEPT
+        try:
+            async with asyncio.timeout(PATIENCE):
+                self._lists[provider] = await self._ask(provider)
+        except (UpstreamError, *WIRE_ERRORS, TimeoutError, ValueError):
+            kept = KEPT_FAILURE
+        self._stale_at[provider] = self._loop.time() + kept
+
+    async def _ask(self, provider: str) -> list[str]:
+        answer = await self._upstreams[provider].send(self._requests[provider])
+        try:
+            body = b""
+            while (data := await answer.read()) and len(body) <= LARGEST:
+                body += data
+        finally:
+            answer.close()
+        if answer.status != 200:
+            raise ValueError(f"status {answer.status}")
+        return _ids(orjson.loads(body))
+
+
+def _ids(body: object) -> list[str]:
+    """Read OpenAI's and Anthropic's shape alike: `{"data": [{"id": …}, …]}`."""
+    rows = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(rows, list):
+        raise ValueError("no list of models")  # noqa: TRY004  # caught as any other bad answer
+    return [row["id"] for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]

@@ -1,0 +1,61 @@
+"""One `ClientSession` per provider, with aiohttp's defaults changed where they are wrong for a proxy."""
+
+import asyncio
+import ssl
+from contextvars import ContextVar
+from enum import Enum, auto
+
+import aiohttp
+from aiohttp import ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp.connector import Connection as Lease
+from aiohttp.connector import ConnectionKey
+from aiohttp.tracing import Trace
+
+from ..config.schema import ProviderConfig
+
+
+class Connection(Enum):
+    """What the running task's request goes out on."""
+
+    NEW = auto()
+    KEPT = auto()
+    WANTED_NEW = auto()
+
+
+CONNECTION: ContextVar[Connection] = ContextVar("connection", default=Connection.NEW)
+"""Set by the connector for each request; WANTED_NEW is set by who asks for a new one."""
+
+
+class _Connector(TCPConnector):
+    """Tells a new connection from a kept one, which may have died while it was idle."""
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Lease | None:
+        if CONNECTION.get() is Connection.WANTED_NEW:
+            return None
+        lease = await super()._get(key, traces)
+        CONNECTION.set(Connection.NEW if lease is None else Connection.KEPT)
+        return lease
+
+
+def open_session(config: ProviderConfig, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
+    """
+    Open the provider's pool; whoever opens it closes it.
+
+    No limit of connections (a silent queue; our own limit refuses instead), no cookies, no
+    proxy from the environment, no total timeout (it would cut long streams), small read buffers
+    (a slow client holds at most twice that).
+    """
+    context: ssl.SSLContext | bool = True
+    if config.ca_file is not None:
+        context = ssl.create_default_context(cafile=config.ca_file)
+    connector = _Connector(limit=0, ttl_dns_cache=10, keepalive_timeout=30, ssl=context, loop=loop)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=DummyCookieJar(loop=loop),
+        timeout=ClientTimeout(total=None, connect=config.timeouts.connect),
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
+        trust_env=False,
+        read_bufsize=65536,
+        max_line_size=16384,
+        max_field_size=16384,
+    )

@@ -1,0 +1,216 @@
+"""
+The innermost send: say the request in the provider's dialect, give its answer in the client's.
+
+The reply is handed on with its first content in hand. Until then nothing has gone to the client,
+so an error event at the start of a 200, or a start without content that breaks off, is a failed
+attempt like any other; what was read before the first content (a role, pings) is held back, up
+to `limits.event` bytes. A plain answer is held back until it is complete and found to be one, up
+to 256 KiB; a larger one in the client's own dialect flows.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+
+from ..config.schema import LimitsConfig
+from ..core.errors import UpstreamProtocolError, UpstreamStatusError
+from ..core.exchange import Call, Clock, Exchange, Target
+from ..core.reply import Reply, Send
+from ..dialects.passthrough import PlainTail
+from ..dialects.registry import translator
+from ..dialects.translator import Translator
+from ..providers.base import Provider, returned
+from .send import WIRE_ERRORS, Answer, Upstream, broke_off
+
+COLLECTED = 256 * 1024
+ERROR_BODY = 64 * 1024
+
+
+class Speaker:
+    """Speaks with one provider, over `upstream`. `wall` gives the time of day, in seconds."""
+
+    def __init__(
+        self, provider: Provider, upstream: Upstream, limits: LimitsConfig, wall: Clock
+    ) -> None:
+        self._provider = provider
+        self._upstream = upstream
+        self._limits = limits
+        self._wall = wall
+
+    def word(self, send: Send) -> Send:
+        """
+        Give the layer that words the request for the target, once for all attempts there.
+
+        It raises NotExpressible, before anything is counted, where the target's dialect has no
+        word for what the client asks.
+        """
+
+        async def worded(exchange: Exchange, target: Target) -> Reply:
+            call = exchange.call
+            assert call is not None
+            dialect = self._provider.dialect(call.dialect)
+            body = self._translator(call).request(target)
+            exchange.request = self._provider.request(call, dialect, body, exchange.id)
+            return await send(exchange, target)
+
+        return worded
+
+    async def speak(self, exchange: Exchange, target: Target) -> Reply:
+        """Send `exchange.request` and open the answer; raises UpstreamError. Close the reply."""
+        call, request = exchange.call, exchange.request
+        assert call is not None
+        assert request is not None
+        translator = self._translator(call)
+        answer = await self._upstream.send(request)
+        try:
+            reply = await self._open(answer, translator, target, call)
+        except BaseException:
+            answer.close()
+            raise
+        reply.add_done_callback(_settle(exchange, answer, translator))
+        return reply
+
+    async def _open(
+        self, answer: Answer, translator: Translator, target: Target, call: Call
+    ) -> Reply:
+        if not 200 <= answer.status < 300:
+            raise await self._status_error(answer, call)
+        if call.stream and not _is_json(answer.headers):
+            return await self._open_stream(answer, translator, target)
+        return await self._open_plain(answer, translator, target, call)
+
+    def _translator(self, call: Call) -> Translator:
+        return translator(
+            call,
+            self._provider.dialect(call.dialect),
+            limits=self._limits,
+            default_max_tokens=self._provider.default_max_tokens,
+            now=int(self._wall()),
+        )
+
+    async def _status_error(self, answer: Answer, call: Call) -> UpstreamStatusError:
+        try:
+            body, _ = await _collect(answer, ERROR_BODY)
+        except WIRE_ERRORS:
+            body = b""  # the status says enough
+        return self._provider.status_error(
+            answer.status, answer.headers, body, self._provider.dialect(call.dialect), self._wall()
+        )
+
+    async def _open_stream(self, answer: Answer, translator: Translator, target: Target) -> Reply:
+        first = b""
+        ended = False
+        while not (translator.content or ended or len(first) > self._limits.event):
+            try:
+                data = await answer.read()
+            except WIRE_ERRORS as error:
+                raise broke_off(self._provider.name, error) from error
+            ended = not data
+            first += translator.finish() if ended else translator.feed(data)
+        return Reply(
+            target=target,
+            status=answer.status,
+            headers=_head(answer.headers, "text/event-stream"),
+            streamed=True,
+            length=None,
+            first=first,
+            rest=None if ended else self._stream(answer, translator),
+            fail=translator.fail,
+            complete=lambda: translator.complete,
+        )
+
+    async def _stream(self, answer: Answer, translator: Translator) -> AsyncGenerator[bytes, None]:
+        read, feed = answer.read, translator.feed
+        try:
+            while data := await read():
+                if out := feed(data):
+                    yield out
+        except WIRE_ERRORS as error:
+            if translator.complete:  # a cut after the terminal event takes nothing away
+                return
+            raise broke_off(self._provider.name, error) from error
+        if rest := translator.finish():
+            yield rest
+
+    async def _open_plain(
+        self, answer: Answer, translator: Translator, target: Target, call: Call
+    ) -> Reply:
+        passes = self._provider.dialect(call.dialect) == call.dialect and not call.stream
+        limit = COLLECTED if passes else self._limits.answer
+        try:
+            body, whole = await _collect(answer, limit)
+        except WIRE_ERRORS as error:
+            raise broke_off(self._provider.name, error) from error
+        rest: AsyncGenerator[bytes, None] | None = None
+        if whole:
+            body = translator.answer(body)
+            if call.stream:
+                raise UpstreamProtocolError(
+                    f"{self._provider.name} answered a request for a stream with a plain body"
+                )
+        elif passes:
+            rest = self._flow(answer, translator, body)
+        else:
+            raise UpstreamProtocolError(
+                f"{self._provider.name}: an answer over {limit} bytes (limits.answer)"
+            )
+        return Reply(
+            target=target,
+            status=answer.status,
+            headers=_head(answer.headers, "application/json"),
+            streamed=False,
+            length=len(body) if whole else _length(answer.headers),
+            first=body,
+            rest=rest,
+            fail=lambda _: b"",  # half a JSON body has no place for an error: it is cut
+            complete=lambda: whole,
+        )
+
+    async def _flow(
+        self, answer: Answer, translator: Translator, first: bytes
+    ) -> AsyncGenerator[bytes, None]:
+        tail = PlainTail(translator)
+        tail.feed(first)
+        try:
+            while data := await answer.read():
+                tail.feed(data)
+                yield data
+        except WIRE_ERRORS as error:
+            raise broke_off(self._provider.name, error) from error
+        tail.finish()
+
+
+async def _collect(answer: Answer, limit: int) -> tuple[bytes, bool]:
+    """Read up to about `limit` bytes; say whether that was all."""
+    parts: list[bytes] = []
+    size = 0
+    while data := await answer.read():
+        parts.append(data)
+        size += len(data)
+        if size > limit:
+            return b"".join(parts), False
+    return b"".join(parts), True
+
+
+def _settle(
+    exchange: Exchange, answer: Answer, translator: Translator
+) -> Callable[[BaseException | None], None]:
+    def settle(_: BaseException | None) -> None:
+        answer.close()
+        exchange.usage = translator.usage
+
+    return settle
+
+
+def _is_json(headers: Mapping[str, str]) -> bool:
+    return headers.get("Content-Type", "").startswith("application/json")
+
+
+def _head(headers: Mapping[str, str], default: str) -> dict[str, str]:
+    """Give the client's headers of an answer; nothing hop-by-hop, no length of another body."""
+    return {"content-type": headers.get("Content-Type", default), **returned(headers)}
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    if "Content-Encoding" in headers:
+        return None  # it has been unpacked on the way
+    length = headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None

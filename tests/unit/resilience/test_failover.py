@@ -1,0 +1,165 @@
+"""From one target to the next, and what is told when none answers."""
+
+from collections.abc import Callable
+
+import pytest
+
+from llmproxy.core.errors import (
+    AllAttemptsFailed,
+    BreakerOpen,
+    LLMProxyError,
+    NotExpressible,
+    UpstreamConnectError,
+    UpstreamError,
+    UpstreamStatusError,
+)
+from llmproxy.core.exchange import Attempt, Exchange, Target
+from llmproxy.core.reply import Reply, Send
+from llmproxy.resilience.cooldown import Cooldowns
+from llmproxy.resilience.failover import failover
+
+A = Target(provider="a", model="m")
+B = Target(provider="b", model="m")
+
+
+def reply(target: Target) -> Reply:
+    return Reply(
+        target=target,
+        status=200,
+        headers={},
+        streamed=False,
+        length=0,
+        first=b"",
+        rest=None,
+        fail=lambda _: b"",
+        complete=lambda: True,
+    )
+
+
+def answers(exchange: Exchange, target: Target) -> Reply:
+    return reply(target)
+
+
+def fails(error: LLMProxyError) -> Callable[[Exchange, Target], Reply]:
+    def act(exchange: Exchange, target: Target) -> Reply:
+        if isinstance(error, UpstreamError):
+            exchange.attempts.append(Attempt(target=target, started=0.0, error=error))
+        raise error
+
+    return act
+
+
+def sending(act: Callable[[Exchange, Target], Reply]) -> Send:
+    async def send(exchange: Exchange, target: Target) -> Reply:
+        return act(exchange, target)
+
+    return send
+
+
+async def route(
+    a: Callable[[Exchange, Target], Reply],
+    b: Callable[[Exchange, Target], Reply],
+    *,
+    cooldowns: Cooldowns | None = None,
+) -> Reply:
+    exchange = Exchange(id="r", started=0.0, path="/", dialect="openai_chat")
+    sends = {"a": sending(a), "b": sending(b)}
+    return await failover(exchange, [A, B], sends, cooldowns or Cooldowns(), lambda: 0.0)
+
+
+def status(code: int, *, retry_after: float | None = None) -> UpstreamStatusError:
+    return UpstreamStatusError(
+        f"status {code}",
+        status=code,
+        dialect="openai_chat",
+        retryable=False,
+        fails_over=code not in {400, 422},
+        blames_target=code >= 500,
+        retry_after=retry_after,
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [UpstreamConnectError("down"), status(429), BreakerOpen("open"), NotExpressible("n")]
+)
+async def test_the_next_target_answers_for_one_that_cannot(error: LLMProxyError) -> None:
+    found = await route(fails(error), answers)
+
+    assert found.target is B
+
+
+async def test_a_malformed_request_is_told_at_once() -> None:
+    with pytest.raises(AllAttemptsFailed) as caught:
+        await route(fails(status(400)), answers)
+
+    assert caught.value.cause.message == "status 400"
+
+
+async def test_the_last_attempt_is_what_the_client_hears_of() -> None:
+    with pytest.raises(AllAttemptsFailed) as caught:
+        await route(fails(status(500)), fails(status(503)))
+
+    assert caught.value.cause.message == "status 503"
+    assert [cause.message for cause in caught.value.causes] == ["status 500", "status 503"]
+
+
+async def test_an_attempt_tells_more_than_a_refusal() -> None:
+    with pytest.raises(AllAttemptsFailed) as caught:
+        await route(fails(status(500)), fails(BreakerOpen("open")))
+
+    assert caught.value.cause.message == "status 500"
+
+
+async def test_of_refusals_the_one_that_ends_soonest_is_told() -> None:
+    with pytest.raises(AllAttemptsFailed) as caught:
+        await route(
+            fails(BreakerOpen("a", retry_after=9.0)), fails(BreakerOpen("b", retry_after=4.0))
+        )
+
+    assert caught.value.retry_after == 4.0
+
+
+async def test_a_429_carries_the_shortest_wait_of_all() -> None:
+    with pytest.raises(AllAttemptsFailed) as caught:
+        await route(fails(status(429, retry_after=20.0)), fails(status(429, retry_after=60.0)))
+
+    assert caught.value.retry_after == 20.0
+
+
+async def test_what_no_target_can_express_is_the_clients_error() -> None:
+    error = NotExpressible("no logprobs there", param="logprobs")
+
+    with pytest.raises(AllAttemptsFailed) as caught:
+        await route(fails(error), fails(error))
+
+    assert caught.value.cause is error
+
+
+async def test_a_cooling_target_is_passed_over_while_another_serves() -> None:
+    cooldowns = Cooldowns()
+    cooldowns.start(A, 60.0, now=0.0)
+
+    found = await route(answers, answers, cooldowns=cooldowns)
+
+    assert found.target is B
+
+
+async def test_a_cooling_target_is_asked_when_no_other_serves() -> None:
+    cooldowns = Cooldowns()
+    cooldowns.start(A, 60.0, now=0.0)
+
+    found = await route(answers, fails(status(500)), cooldowns=cooldowns)
+
+    assert found.target is A
+
+
+def test_a_cool_down_lasts_what_was_named_else_15_s_at_most_5_min() -> None:
+    cooldowns = Cooldowns()
+    cooldowns.start(A, None, now=0.0)
+    assert cooldowns.order([A, B], 14.9) == [B, A]
+    assert cooldowns.order([A, B], 15.0) == [A, B]
+
+    cooldowns.start(A, 86_400.0, now=0.0)
+
+    assert cooldowns.order([A, B], 299.9) == [B, A]
+    assert cooldowns.order([A, B], 300.0) == [A, B]
