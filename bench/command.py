@@ -114,12 +114,14 @@ def _run(options: argparse.Namespace) -> int:
     _print_report(rounds, options.names, machine)
     if options.json:
         options.json.write_text(_as_json(rounds, options, machine))
+    if total_errors(rounds):
+        return FAILED
     if options.record:
         gate.record(rounds, options.record, machine)
     over = gate.judge(rounds, recorded) if recorded else []
     for line in over:
         print(f"bench: gate: {line}", file=sys.stderr)
-    return FAILED if over or total_errors(rounds) else GOOD
+    return FAILED if over else GOOD
 
 
 def _raise_file_limit() -> None:
@@ -177,4 +179,4 @@ def _as_json(rounds: Sequence[Round], options: argparse.Namespace, machine: str)
         },
         "rounds": [{name: asdict(result) for name, result in r.items()} for r in rounds],
     }
-    return json.dumps(told, indent=2) + "\n"
+    return json.dumps(told, indent=2, ensure_ascii=False) + "\n"

@@ -9,10 +9,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from .contenders import LLMPROXY, PLAIN
+from .contenders import PLAIN
 from .figures import FIGURES, Round
 from .report import TIMES, ratios_of
-from .rounds import total_errors
 
 ALLOWANCE = 1.6
 LEAST_ROUNDS = 3
@@ -23,11 +22,7 @@ class NoVerdict(Exception):
 
 
 def measured(rounds: Sequence[Round]) -> dict[str, list[float]]:
-    """The paired ratios of each gated figure. Raises NoVerdict when a round lacks one."""
-    failed = total_errors(rounds)
-    spoilt = [name for name in (LLMPROXY, PLAIN) if name in failed]
-    if spoilt:
-        raise NoVerdict(f"{' and '.join(spoilt)} gave wrong answers")
+    """The paired ratios of each gated figure. Raises NoVerdict where too few are clean."""
     ratios = {f.key: ratios_of(rounds, f, PLAIN) for f in FIGURES if f.gated}
     short = [key for key, values in ratios.items() if len(values) < LEAST_ROUNDS]
     if short:
@@ -38,7 +33,8 @@ def measured(rounds: Sequence[Round]) -> dict[str, list[float]]:
 def record(rounds: Sequence[Round], file: Path, machine: str) -> None:
     """Write the medians of the ratios to a file for a later `judge`. Raises NoVerdict."""
     ratios = {key: round(statistics.median(r), 3) for key, r in measured(rounds).items()}
-    file.write_text(json.dumps({"machine": machine, "ratios": ratios}, indent=2) + "\n")
+    told = {"machine": machine, "ratios": ratios}
+    file.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
 
 
 def read(file: Path) -> dict[str, float]:

@@ -8,7 +8,6 @@ cancels the provider's call.
 """
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -47,15 +46,13 @@ from .server.lifecycle import Lifecycle
 from .server.middleware import observing
 from .server.models import list_models, show_model
 from .telemetry.lag import LagProbe
-from .telemetry.log import RequestLog, event
+from .telemetry.log import RequestLog
 from .telemetry.metrics.record import Metrics
 from .upstream.catalog import Catalog
 from .upstream.mock import MockUpstream
 from .upstream.pool import open_session
 from .upstream.send import HttpUpstream, Upstream
 from .upstream.speak import Speaker
-
-logger = logging.getLogger(__name__)
 
 HANDLERS = {
     Operation.CHAT: chat,
@@ -68,18 +65,24 @@ def create_app(config: Config) -> web.Application:
     """Build the gateway; it opens its connections when the application starts."""
     via = f"llmproxy-{secrets.token_hex(6)}"
     routes = RouteTable(config)
+    log = RequestLog()
+    circuits = {
+        name: Breakers(name, provider.breaker) for name, provider in config.providers.items()
+    }
     metrics = Metrics(
         providers=list(config.providers),
-        models=routes.label_values(),
-        moves=routes.moves(),
+        models=routes.pairs(),
+        moves=routes.neighbours(),
         max_models=config.metrics.max_models,
         circuits=lambda: [
             (name, breakers.closed(asyncio.get_running_loop().time()))
-            for name, (breakers, _) in app[PROVIDERS].items()
+            for name, breakers in circuits.items()
         ],
     )
+    for name, breakers in circuits.items():
+        breakers.subscribe(partial(_tell, metrics, log, name))
     app = web.Application(
-        middlewares=[observing([metrics, RequestLog()], via)], client_max_size=config.limits.body
+        middlewares=[observing([metrics, log], via)], client_max_size=config.limits.body
     )
     app[CONFIG] = config
     app[ROUTES] = routes
@@ -87,10 +90,7 @@ def create_app(config: Config) -> web.Application:
     app[METRICS] = metrics
     app[LIFECYCLE] = Lifecycle()
     app[PROVIDERS] = {
-        name: (
-            Breakers(name, provider.breaker, partial(_circuit_changed, metrics, name)),
-            InFlight(provider.max_in_flight),
-        )
+        name: (circuits[name], InFlight(provider.max_in_flight))
         for name, provider in config.providers.items()
     }
     app.cleanup_ctx.append(partial(_upstreams, via=via))
@@ -162,10 +162,9 @@ def _stack(
     )
 
 
-def _circuit_changed(metrics: Metrics, provider: str, state: State) -> None:
+def _tell(metrics: Metrics, log: RequestLog, provider: str, state: State) -> None:
     metrics.circuit_changed(provider, state)
-    level = logging.WARNING if state is State.OPEN else logging.INFO
-    event(logger, level, "circuit", provider=provider, state=state)
+    log.circuit_changed(provider, state)
 
 
 async def _lag_probe(app: web.Application) -> AsyncIterator[None]:

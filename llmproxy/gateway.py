@@ -9,8 +9,7 @@ Whoever was admitted is settled, exactly once, on every way out; nothing on the 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 from .core.errors import GatewayBusy
 from .core.exchange import Exchange
@@ -37,12 +36,12 @@ class Gateway:
         self._in_flight = in_flight
         self._loop = loop
 
-    @asynccontextmanager
-    async def open(self, exchange: Exchange) -> AsyncIterator[Reply]:
+    async def open(self, exchange: Exchange) -> Reply:
         """
         Give the reply to the exchange's call; `exchange.route` says whom to ask.
 
-        Raises Refused, AllAttemptsFailed, DeadlineExceeded.
+        `close` must follow once it was given. Raises Refused, AllAttemptsFailed,
+        DeadlineExceeded; then there is nothing to close.
         """
         assert exchange.route is not None
         self._in_flight.admit(
@@ -61,14 +60,15 @@ class Gateway:
                     self._cooldowns,
                     self._loop.time,
                 )
-            exchange.interrupt = None
-            exchange.answered_by = reply.target
-            try:
-                yield reply
-            except BaseException as error:
-                reply.close(error)
-                raise
-            else:
-                reply.close(exchange.error)
+        except BaseException:
+            self._in_flight.settle()
+            raise
+        exchange.answered_by = reply.target
+        return reply
+
+    def close(self, reply: Reply, error: BaseException | None) -> None:
+        """Close the reply with the error that ended it, and give its place back."""
+        try:
+            reply.close(error)
         finally:
             self._in_flight.settle()

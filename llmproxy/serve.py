@@ -11,6 +11,7 @@ import gc
 import logging
 import resource
 import signal
+import sys
 from collections.abc import Callable
 
 from aiohttp import web
@@ -18,10 +19,10 @@ from aiohttp import web
 from . import __version__
 from .app import create_app
 from .config.schema import Config
-from .server.keys import LIFECYCLE
+from .server.keys import LIFECYCLE, METRICS
 from .server.lifecycle import Lifecycle
 from .server.protocol import GatewayRunner, make_runner
-from .telemetry.log import event
+from .telemetry.log import configure, event
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +32,15 @@ BACKLOG = 1024
 
 def run(config: Config) -> int:
     """Serve until told to stop; gives the exit status: 0, or 1 when it cannot listen."""
-    _raise_descriptor_limit()
     app = create_app(config)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(app, config))
+    writer = configure(config.logging.level, config.logging.format, sys.stderr)
+    app[METRICS].watch_log(writer.lost)
+    try:
+        _raise_descriptor_limit()
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(app, config))
+    finally:
+        writer.close()
 
 
 async def _serve(app: web.Application, config: Config) -> int:

@@ -19,9 +19,22 @@ Url: TypeAlias = Annotated[str, "url"]
 Share: TypeAlias = Annotated[float, "share"]
 
 
-def option(doc: str, default: Any = MISSING, *, factory: Any = MISSING) -> Any:
-    """Give a dataclass field that carries its documentation; without a default it is required."""
-    metadata = {"doc": doc}
+def option(
+    doc: str,
+    default: Any = MISSING,
+    *,
+    factory: Any = MISSING,
+    least: float | None = None,
+    most: float | None = None,
+    overridable: bool = True,
+) -> Any:
+    """
+    Give a dataclass field that carries its documentation; without a default it is required.
+
+    Numbers are above zero, or from `least` (which may be zero) to `most`. Not `overridable`: the
+    option stands in the global table only, not in a provider's own.
+    """
+    metadata = {"doc": doc, "least": least, "most": most, "overridable": overridable}
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -32,8 +45,8 @@ class ServerConfig:
     """Where the gateway listens and how it stops."""
 
     host: str = option("Address to listen on. Other than loopback needs `[[keys]]`.", "127.0.0.1")
-    port: int = option("TCP port to listen on; 0 takes a free one.", 8080)
-    grace: Seconds = option("After SIGTERM, how long running requests may go on.", 60.0)
+    port: int = option("TCP port to listen on; 0 takes a free one.", 8080, least=0, most=65535)
+    grace: Seconds = option("After SIGTERM, how long running requests may go on.", 60.0, least=0)
     allow_anonymous: bool = option(
         "Serve without client keys beyond loopback: everyone who reaches the port spends your "
         "money.",
@@ -47,7 +60,9 @@ class RetryConfig:
     """Repeats at the same provider, with full jitter; a `Retry-After` is honoured."""
 
     max_attempts: int = option("Attempts at one provider, the first included.", 3)
-    base_delay: Seconds = option("Upper bound of the first wait; it doubles each time.", 0.25)
+    base_delay: Seconds = option(
+        "Upper bound of the first wait; it doubles each time.", 0.25, least=0
+    )
     max_delay: Seconds = option("Upper bound of any wait; also of a `Retry-After`.", 10.0)
 
 
@@ -74,7 +89,9 @@ class TimeoutsConfig:
     idle: Seconds = option("Between two reads of a stream.", 120.0)
     client_stall: Seconds = option("A client that does not read its answer is dropped.", 30.0)
     total: Seconds | None = option(
-        "The whole request, retries and stream included; `none`: no limit.", None
+        "The whole request, retries and stream included; `none`: no limit.",
+        None,
+        overridable=False,
     )
 
 
@@ -118,14 +135,16 @@ class MetricsConfig:
 class MockConfig:
     """How a provider of kind `mock` behaves; for demos, load tests and users' own CI."""
 
-    first_token: Seconds = option("Latency to the first token.", 0.0)
+    first_token: Seconds = option("Latency to the first token.", 0.0, least=0)
     tokens_per_second: float | None = option("Pace of a stream; `none`: as fast as it goes.", None)
-    tokens: int = option("Length of each answer, in tokens (words).", 16)
-    fault_rate: Share = option("Share of requests that meet the fault below, 0 to 1.", 1.0)
-    status: int | None = option("Fault: answer with this error status.", None)
-    retry_after: Seconds | None = option("Fault: name this wait beside the status.", None)
+    tokens: int = option("Length of each answer, in tokens (words).", 12)
+    fault_rate: Share = option(
+        "Share of requests that meet the fault below, 0 to 1.", 1.0, least=0, most=1
+    )
+    status: int | None = option("Fault: answer with this error status.", None, least=400, most=599)
+    retry_after: Seconds | None = option("Fault: name this wait beside the status.", None, least=0)
     hang: bool = option("Fault: never answer.", False)
-    cut_after: int | None = option("Fault: break the connection after n chunks.", None)
+    cut_after: int | None = option("Fault: break the connection after n chunks.", None, least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +193,8 @@ class ModelConfig:
     """A public model name, or a wildcard with one `*`, and who answers for it."""
 
     targets: tuple[Target, ...] = option(
-        '`"provider/model"`, tried in this order; under a wildcard, `*` in the target\'s model '
-        "stands for what the name's `*` matched."
+        '`"provider/model"`, tried in this order. Under a wildcard a target\'s model `*` is the '
+        "name as asked, and `*` within a longer one what the name's `*` matched."
     )
 
 
@@ -200,15 +219,20 @@ class Config:
     `warnings` are for the operator's eyes at start.
     """
 
-    server: ServerConfig = field(default_factory=ServerConfig)
-    providers: Mapping[str, ProviderConfig] = field(default_factory=dict)
-    models: Mapping[str, ModelConfig] = field(default_factory=dict)
-    retry: RetryConfig = field(default_factory=RetryConfig)
-    breaker: BreakerConfig = field(default_factory=BreakerConfig)
-    timeouts: TimeoutsConfig = field(default_factory=TimeoutsConfig)
-    limits: LimitsConfig = field(default_factory=LimitsConfig)
-    logging: LoggingConfig = field(default_factory=LoggingConfig)
-    metrics: MetricsConfig = field(default_factory=MetricsConfig)
-    keys: tuple[KeyConfig, ...] = ()
+    server: ServerConfig = option("The listening side.", factory=ServerConfig)
+    providers: Mapping[str, ProviderConfig] = option(
+        "Whom to call, by a name of letters, digits, `_`, `.` and `-`.", factory=dict
+    )
+    models: Mapping[str, ModelConfig] = option(
+        "Public names and who answers for them. `provider/model` works without being listed.",
+        factory=dict,
+    )
+    retry: RetryConfig = option("Repeats at one provider.", factory=RetryConfig)
+    breaker: BreakerConfig = option("Circuit breakers.", factory=BreakerConfig)
+    timeouts: TimeoutsConfig = option("Time limits.", factory=TimeoutsConfig)
+    limits: LimitsConfig = option("Size and number limits.", factory=LimitsConfig)
+    logging: LoggingConfig = option("The log.", factory=LoggingConfig)
+    metrics: MetricsConfig = option("The metrics.", factory=MetricsConfig)
+    keys: tuple[KeyConfig, ...] = option("Client keys.", ())
     source: str = "defaults"
     warnings: tuple[str, ...] = ()

@@ -13,9 +13,10 @@ LONGEST_MODEL = 256
 
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _SPACE = rb"[ \t\n\r]*+"
-_TOKEN = re.compile(_STRING + rb"|[{}\[\]]")
+_TOKEN = re.compile(rb'"[^"]*+"|[{}\[\]]')
 _COLON = re.compile(_SPACE + rb":" + _SPACE)
 _VALUE = re.compile(_STRING)
+_LETTER_ESCAPE = re.compile(rb"\\u00[67]")
 _MODEL = re.compile(rb'"model"' + _SPACE + rb":" + _SPACE + rb"(" + _STRING + rb")")
 
 
@@ -79,17 +80,16 @@ def _model_span(raw: bytes, body: Json) -> tuple[int, int] | None:
     Where the word is there once and no letter of it can be spelt as an escape, the first find
     is the key: the body has a top-level `model`, and it stands nowhere else.
     """
-    plain = (
-        raw.count(b'"model"') <= 1
-        and raw.count(b'"stream"') <= 1
-        and b"\\u006" not in raw
-        and b"\\u007" not in raw
-    )
-    if not plain:
+    first = raw.find(b'"model"')
+    if (
+        first != raw.rfind(b'"model"')
+        or raw.find(b'"stream"') != raw.rfind(b'"stream"')
+        or (raw.find(b"\\u00") >= 0 and _LETTER_ESCAPE.search(raw))
+    ):
         return _scan(raw)
     if "model" not in body:
         return None
-    found = _MODEL.search(raw)
+    found = _MODEL.match(raw, first)
     assert found is not None
     return found.span(1)
 
@@ -100,12 +100,17 @@ class _Key(NamedTuple):
 
 
 def _scan(raw: bytes) -> tuple[int, int] | None:
-    """Give the same as `_model_span`, by going through the tokens of a body that is valid JSON."""
+    """
+    Give the same as `_model_span`, by going through the tokens of a body that is valid JSON.
+
+    Escaped quotes are masked first, length by length, or each escape of a long text costs a step.
+    """
+    masked = raw.replace(b"\\\\", b"__").replace(b'\\"', b"__")
     seen: dict[str, int] = {}
     depth = 0
-    for token in _TOKEN.finditer(raw):
+    for token in _TOKEN.finditer(masked):
         start = token.start()
-        letter = raw[start]
+        letter = masked[start]
         if letter in b"{[":
             depth += 1
         elif letter in b"}]":

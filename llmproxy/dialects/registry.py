@@ -28,9 +28,7 @@ def translator(
     if dialect == call.dialect:
         return Passthrough(call, WIRES[dialect], limit=limits.event)
     if (call.dialect, dialect) in PAIRS:
-        return Translation(
-            call, limit=limits.event, default_max_tokens=default_max_tokens, now=now
-        )
+        return Translation(call, limit=limits.event, default_max_tokens=default_max_tokens, now=now)
     raise NotExpressible(
         f"{call.dialect} requests are not translated to {dialect}, which this model's provider "
         "speaks; ask for a model at another provider",

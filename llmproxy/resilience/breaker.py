@@ -120,13 +120,15 @@ class Breaker:
 class Breakers:
     """The breakers of one provider: one, or one for each model that was asked for."""
 
-    def __init__(
-        self, provider: str, policy: BreakerConfig, changed: Callable[[State], None]
-    ) -> None:
+    def __init__(self, provider: str, policy: BreakerConfig) -> None:
         self._provider = provider
         self._policy = policy
-        self._changed = changed
+        self._changed: Callable[[State], None] = lambda _: None
         self._by_model: dict[str, Breaker] = {}
+
+    def subscribe(self, changed: Callable[[State], None]) -> None:
+        """Have `changed` hear each new state; to be called before any request."""
+        self._changed = changed
 
     def at(self, target: Target) -> Breaker:
         """Give the breaker that guards the target."""

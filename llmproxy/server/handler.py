@@ -21,9 +21,8 @@ async def chat(request: web.Request) -> web.StreamResponse:
     config = request.app[CONFIG]
     assert exchange.principal is not None
     headers = joined(request)
-    body = await _read_body(request, config.limits)
     exchange.call = parse_call(
-        body,
+        await _read_body(request, config.limits),
         dialect=exchange.dialect,
         headers=headers,
         query=request.rel_url.raw_query_string,
@@ -31,8 +30,16 @@ async def chat(request: web.Request) -> web.StreamResponse:
     )
     _set_deadline(exchange, config.timeouts.total, headers.get("x-llmproxy-timeout"))
     exchange.route = request.app[ROUTES].resolve(exchange.call.model, exchange.principal)
-    async with request.app[GATEWAY].open(exchange) as reply:
+    gateway = request.app[GATEWAY]
+    reply = await gateway.open(exchange)
+    error: BaseException | None = None
+    try:
         return await relay(request, exchange, reply, config)
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        gateway.close(reply, exchange.error or error)
 
 
 def joined(request: web.Request) -> Mapping[str, str]:

@@ -7,8 +7,8 @@ its last byte went out. What the operator's endpoints serve is not counted.
 
 import asyncio
 import logging
+import random
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from ..dialects.errors import render_error
 from ..resilience.outcome import outcome_of
 from .endpoints import API, advice, dialect_of
 from .keys import EXCHANGE, KEYS, LIFECYCLE
-from .relay import abort, route_headers
+from .relay import ID_HEADERS, abort, route_headers
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def observing(observers: Sequence[ExchangeObserver], via: str) -> Middleware:
 def _exchange(request: web.Request, now: float) -> Exchange:
     asked = request.headers.get("X-Request-Id", "")
     return Exchange(
-        id=asked if SANE_ID.fullmatch(asked) else f"req_{secrets.token_hex(12)}",
+        id=asked if SANE_ID.fullmatch(asked) else f"req_{random.getrandbits(96):024x}",
         started=now,
         method=request.method,
         path=request.path,
@@ -134,13 +134,12 @@ def _error_response(
     if exchange.status:  # the head has gone out, so only a bug of ours gets here
         abort(request)
     answer = render_error(error, exchange.dialect, exchange.id)
-    request_id = "request-id" if exchange.dialect == "anthropic_messages" else "x-request-id"
     response = web.Response(
         status=answer.status,
         body=answer.body,
         headers={
             "content-type": "application/json",
-            request_id: exchange.id,
+            ID_HEADERS[exchange.dialect]: exchange.id,
             **answer.headers,
             **route_headers(exchange),
         },

@@ -5,6 +5,7 @@ from aiohttp import web
 
 from ..core.errors import ModelNotFound
 from ..core.exchange import Json
+from ..routing.table import may_use, public_name
 from .keys import CATALOG, EXCHANGE, ROUTES
 
 EPOCH = "1970-01-01T00:00:00Z"  # providers' dates are not kept
@@ -44,10 +45,12 @@ async def _names(request: web.Request) -> list[str]:
     principal = request[EXCHANGE].principal
     assert principal is not None
     found = dict.fromkeys(routes.names(principal))
-    for wildcard in routes.wildcards(principal):
-        for target in wildcard.targets:
-            offered = await catalog.models(target.provider)
-            found |= dict.fromkeys(wildcard.public_names(target, offered, principal))
+    for pattern, targets in routes.wildcards(principal):
+        for target in targets:
+            for offered in await catalog.models(target.provider):
+                name = public_name(pattern, target, offered)
+                if name is not None and may_use(principal, name):
+                    found[name] = None
     return list(found)
 
 

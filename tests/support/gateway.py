@@ -15,14 +15,11 @@ from aiohttp import web
 
 from llmproxy.app import create_app
 from llmproxy.config.load import parse
+from llmproxy.server.protocol import make_runner
 
 from .metrics import Numbers
 from .wire import JSON, Answer, ask, get
 
-QUICK = """
-[retry]
-base_delay = "1ms"
-"""
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
@@ -90,16 +87,14 @@ class Asked:
 class Gateway(Asked):
     """`create_app` on an ephemeral port, its runner set up as `serve` does it."""
 
-    def __init__(self, text: str, env: Mapping[str, str] | None = None) -> None:
-        self.config = parse(text, keys(text) | dict(env or {}), read=_no_file, source="test")
-        self.app = create_app(self.config)
-        self._runner = web.AppRunner(
-            self.app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0
-        )
+    def __init__(self, text: str, *, port: int = 0) -> None:
+        self.app = create_app(parse(text, keys(text), read=_no_file, source="test"))
+        self.port = port
+        self._runner = make_runner(self.app)
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
         self.port = self._runner.addresses[0][1]
         return self

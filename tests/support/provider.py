@@ -207,6 +207,8 @@ class Provider:
             await self._converse(reader, writer, self.connections)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except asyncio.CancelledError:
+            pass  # `stop` said so; Python 3.11 logs a traceback if the task ends as cancelled
         finally:
             writer.transport.abort()
             self.open -= 1

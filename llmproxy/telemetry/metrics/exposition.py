@@ -15,7 +15,7 @@ import orjson
 from aioprometheus.collectors import Collector, Counter, Histogram, Registry
 
 from .families import Family
-from .series import Buckets, CompactLabels, Exemplar, Labels
+from .series import Buckets, Exemplar, Labels, Read
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -58,9 +58,9 @@ class _Format:
         if head is None:
             head = self._heads[name] = self._head(collector)
         lines.append(head)
-        if not isinstance(collector.values, CompactLabels) or not collector.values.store:
+        if isinstance(collector, Read):
             for labels, value in collector.get_all():
-                lines.append(f"{sample(name, labels)} {number(value)}\n")
+                lines.append(f"{sample(name, pairs(labels))} {number(value)}\n")
         elif isinstance(collector, Histogram):
             texts = self._histograms.setdefault(name, {})
             for key, buckets in collector.values.store.items():
@@ -71,7 +71,7 @@ class _Format:
             kept = self._series.setdefault(name, {})
             for key, value in collector.values.store.items():
                 if key not in kept:
-                    kept[key] = f"{sample(name, ordered(key, order))} "
+                    kept[key] = f"{sample(name, pairs(ordered(key, order)))} "
                 lines.append(f"{kept[key]}{value if type(value) is int else number(value)}\n")
 
     def _head(self, collector: Collector) -> str:
@@ -83,20 +83,19 @@ class _Format:
 
     def _histogram(self, name: str, labels: Labels, buckets: Buckets) -> tuple[str, ...]:
         """Give the text before each number: of the buckets, the sum, the count."""
+        own = pairs(labels)
+        before = f"{own}," if own else ""
+        bounds = [self._bound(bound) for bound in buckets.buckets]
         return (
-            *(
-                f"{sample(f'{name}_bucket', {**labels, 'le': self._bound(bound)})} "
-                for bound in buckets.buckets
-            ),
-            f"{sample(f'{name}_sum', labels)} ",
-            f"{sample(f'{name}_count', labels)} ",
+            *[f'{name}_bucket{{{before}le="{bound}"}} ' for bound in bounds],
+            f"{sample(f'{name}_sum', own)} ",
+            f"{sample(f'{name}_count', own)} ",
         )
 
     def _bound(self, bound: float) -> str:
-        # OpenMetrics, "Considerations: Canonical Numbers": 1.0, not 1
-        return (
-            "+Inf" if bound == inf else repr(float(bound)) if self._openmetrics else number(bound)
-        )
+        if self._openmetrics and bound != inf:
+            return repr(float(bound))  # OpenMetrics, "Canonical Numbers": 1.0, not 1
+        return number(bound)
 
     def _print(self, lines: list[str], texts: tuple[str, ...], buckets: Buckets) -> None:
         counts = buckets.buckets
@@ -117,10 +116,14 @@ def ordered(key: Any, order: tuple[str, ...]) -> Labels:
     return {name: labels[name] for name in order} if order else labels
 
 
-def sample(name: str, labels: Labels) -> str:
+def pairs(labels: Labels) -> str:
+    """Give the labels as they stand between braces."""
+    return ",".join([f'{label}="{escape_label(text)}"' for label, text in labels.items()])
+
+
+def sample(name: str, labels: str) -> str:
     """Give the name of a sample with its labels."""
-    pairs = ",".join([f'{label}="{escape_label(text)}"' for label, text in labels.items()])
-    return f"{name}{{{pairs}}}" if pairs else name
+    return f"{name}{{{labels}}}" if labels else name
 
 
 def exemplar(shown: Exemplar | None) -> str:

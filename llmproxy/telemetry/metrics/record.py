@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
+from operator import attrgetter
 
 from aioprometheus.collectors import Registry
 
@@ -26,19 +27,18 @@ OTHER = "other"
 LONGEST_MODEL = 200
 STATUSES = ("success", "error")
 STATES = ("closed", "open", "half_open")
-OUTCOMES: Mapping[Outcome | None, str] = {
+OUTCOMES: Mapping[Outcome, str] = {
     Outcome.OK: "ok",
     Outcome.FAILED: "failed",
     Outcome.CLIENT_GONE: "cancelled",
     Outcome.INTERNAL: "internal",
-    None: "internal",
 }
 TOKEN_KINDS: tuple[tuple[str, Callable[[Usage], int]], ...] = (
-    ("input", lambda usage: usage.input_tokens),
-    ("output", lambda usage: usage.output_tokens),
-    ("cache_read", lambda usage: usage.cache_read_input_tokens),
-    ("cache_write", lambda usage: usage.cache_write_input_tokens),
-    ("reasoning", lambda usage: usage.reasoning_output_tokens),
+    ("input", attrgetter("input_tokens")),
+    ("output", attrgetter("output_tokens")),
+    ("cache_read", attrgetter("cache_read_input_tokens")),
+    ("cache_write", attrgetter("cache_write_input_tokens")),
+    ("reasoning", attrgetter("reasoning_output_tokens")),
 )
 # https://www.w3.org/TR/trace-context/#traceparent-header
 TRACEPARENT = re.compile(
@@ -76,6 +76,7 @@ class Metrics:
         self._lines_lost: Callable[[], Mapping[str, int]] = dict
         self._requests = Counted(families.REQUESTS, registry)
         self._request_duration = Observed(families.REQUEST_DURATION, registry)
+        # stands before the transitions: to read a breaker may be to see it turn half-open
         Read(families.CIRCUIT_STATE, self._circuit_states, registry)
         self._retries = Counted(families.RETRIES, registry)
         self._failovers = Counted(families.FAILOVERS, registry)
@@ -106,7 +107,7 @@ class Metrics:
         """Count an attempt that ended, in whichever way."""
         provider = attempt.target.provider
         self._in_flight.add((provider,), -1)
-        labels = (provider, OUTCOMES[attempt.outcome])
+        labels = (provider, OUTCOMES[attempt.outcome or Outcome.INTERNAL])
         self._attempts.add(labels)
         if attempt.ended is not None:
             self._attempt_duration.at(labels).observe(_span(attempt.started, attempt.ended))

@@ -131,7 +131,7 @@ def _from_proc(proc: Path) -> tuple[tuple[Family, Reader], ...]:
         (VIRTUAL, _readable(lambda: stat(VSIZE))),
         (RESIDENT, _readable(lambda: stat(RSS_PAGES) * page)),
         (STARTED, _readable(lambda: boot_time() + stat(START_TICKS) / tick)),
-        (OPEN_FDS, _readable(lambda: len(os.listdir(proc / "self/fd")))),
+        (OPEN_FDS, _readable(lambda: sum(1 for _ in (proc / "self/fd").iterdir()))),
     )
 
 

@@ -69,6 +69,9 @@ class Buckets:
 class CompactLabels(MetricDict):
     """Keeps a right-sized copy of each key: orjson leaves up to 4 KB behind every result."""
 
+    def __init__(self) -> None:
+        self.store: dict[Any, Any] = {}
+
     def bind(self, labels: Labels, value: Any) -> Any:
         """Give the store's key for the labels; their series starts at `value` if it is new."""
         key: Any = self.__keytransform__(labels)  # type: ignore[no-untyped-call]  # the library's

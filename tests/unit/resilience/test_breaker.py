@@ -134,7 +134,7 @@ def test_neutral_ways_out_neither_count_nor_clear() -> None:
 
 
 def test_by_provider_all_models_share_one_breaker() -> None:
-    breakers = Breakers("a", POLICY, lambda _: None)
+    breakers = Breakers("a", POLICY)
 
     fail(breakers.at(Target(provider="a", model="x")), 2)
 
@@ -143,7 +143,7 @@ def test_by_provider_all_models_share_one_breaker() -> None:
 
 def test_by_model_each_has_its_own_and_one_open_shows() -> None:
     policy = BreakerConfig(failure_threshold=2, open_for=10.0, scope="model")
-    breakers = Breakers("a", policy, lambda _: None)
+    breakers = Breakers("a", policy)
 
     fail(breakers.at(Target(provider="a", model="x")), 2)
 
@@ -153,7 +153,7 @@ def test_by_model_each_has_its_own_and_one_open_shows() -> None:
 
 def test_models_that_clients_make_up_are_forgotten_but_an_open_circuit_is_not() -> None:
     policy = BreakerConfig(failure_threshold=1, open_for=10.0, scope="model")
-    breakers = Breakers("a", policy, lambda _: None)
+    breakers = Breakers("a", policy)
     fail(breakers.at(Target(provider="a", model="sick")), 1)
 
     for number in range(MAX_BREAKERS + 10):

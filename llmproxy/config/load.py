@@ -1,0 +1,266 @@
+"""
+TOML to the configuration's dataclasses, without I/O.
+
+One loader, driven by the dataclasses' types, walks the file and notes every problem with its
+place. What is wrong is stood in for, so that the rest is looked at too; what must fit together
+across tables is then judged by `check.py`.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from ..core.errors import ConfigError
+from ..core.exchange import Target
+from ..core.secret import Secret
+from .check import check, has_auth_header
+from .findings import Findings, at, quoted, suggestion
+from .schema import Config, ProviderConfig
+from .values import READERS, Refused, check_bounds, kind_of
+from .vendors import vendor_of
+
+ReadFile: TypeAlias = Callable[[str], str]
+Option: TypeAlias = Field[Any]
+
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+ABSENT = object()
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def parse(
+    text: str,
+    env: Mapping[str, str],
+    *,
+    read: ReadFile,
+    source: str,
+    overrides: Mapping[str, Mapping[str, object]] | None = None,
+) -> Config:
+    """
+    Give the configuration that `text` describes; `source` says where it came from.
+
+    `env` has the variables that `"env:NAME"` refers to; `read` gives a file's text for
+    `"file:/path"` and raises OSError or UnicodeError. `overrides` are single options that win over
+    the file's, by table. Raises ConfigError with every problem at once.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, deep nesting
+        raise ConfigError([f"this is not TOML: {error}"]) from error
+    for table, options in (overrides or {}).items():
+        if options and isinstance(raw.setdefault(table, {}), dict):
+            raw[table].update(options)
+    findings = Findings()
+    config = _Loader(env, read, findings).config(raw)
+    check(config, findings, read)
+    if findings.problems:
+        raise ConfigError(findings.problems)
+    return replace(config, source=source, warnings=tuple(findings.warnings))
+
+
+def options_of(table: type) -> dict[str, tuple[Option, Any]]:
+    """Give a table's options by name, each with its type; a field without docs is none."""
+    hints = get_type_hints(table, include_extras=True)
+    return {
+        option.name: (option, hints[option.name])
+        for option in fields(table)
+        if "doc" in option.metadata
+    }
+
+
+def without_none(hint: Any) -> tuple[Any, bool]:
+    """Give the type proper, and whether `none` may stand in its place."""
+    if get_origin(hint) not in (Union, UnionType):
+        return hint, False
+    (proper,) = (one for one in get_args(hint) if one is not NoneType)
+    return proper, True
+
+
+class _Loader:
+    """Makes what a type asks of what TOML gives, and notes what does not fit."""
+
+    def __init__(self, env: Mapping[str, str], read: ReadFile, findings: Findings) -> None:
+        self._env = env
+        self._read = read
+        self._findings = findings
+
+    def config(self, raw: dict[str, Any]) -> Config:
+        """Give the whole; providers come last, since they build on tables that they override."""
+        raw = dict(raw)
+        providers = raw.pop("providers", {})
+        config: Config = self._table(Config, raw, "", {})
+        shared = {name: getattr(config, name) for name in ("retry", "breaker", "timeouts")}
+        hint = Mapping[str, ProviderConfig]
+        loaded = self._value(hint, providers, "providers", inherited=shared)
+        if loaded is ABSENT:
+            return config
+        for name, provider in loaded.items():
+            if "api_key" not in providers[name]:
+                loaded[name] = self._with_usual_key(name, provider)
+        return replace(config, providers=loaded)
+
+    def _with_usual_key(self, name: str, provider: ProviderConfig) -> ProviderConfig:
+        """Give the provider the key from its vendor's variable, if that is set."""
+        vendor = vendor_of(provider.kind, provider.base_url)
+        if vendor is None or vendor.variable not in self._env or has_auth_header(provider):
+            return provider
+        place = at(at("providers", name), "api_key")
+        key = self._value(Secret, f"env:{vendor.variable}", place)
+        return provider if key is ABSENT else replace(provider, api_key=key)
+
+    def _value(
+        self,
+        hint: Any,
+        raw: object,
+        place: str,
+        option: Option | None = None,
+        inherited: Mapping[str, Any] = NOTHING,
+    ) -> Any:
+        """Give the value; ABSENT where it is wrong, which is then noted."""
+        proper, optional = without_none(hint)
+        if optional and raw == "none":
+            return None
+        try:
+            if proper is Secret:
+                return self._secret(raw, place, option)
+            if is_dataclass(proper) and proper is not Target:
+                return self._table(proper, raw, place, inherited)
+            if get_origin(proper) in (tuple, Mapping):
+                return self._several(proper, raw, place, inherited)
+            return _scalar(proper, raw, option)
+        except Refused as refused:
+            self._findings.problem(place, str(refused))
+            return ABSENT
+
+    def _table(self, table: Any, raw: object, place: str, inherited: Mapping[str, Any]) -> Any:
+        """Give the table; an absent option is inherited, or has its default."""
+        if not isinstance(raw, dict):
+            raise Refused(f"a table is expected, not {kind_of(raw)}")
+        options = options_of(table)
+        self._refuse_unknown(raw, options, place, inherited)
+        values = dict(inherited)
+        for name, (option, hint) in options.items():
+            value = ABSENT
+            if name in raw:
+                base = _fields_of(inherited.get(name))
+                value = self._value(hint, raw[name], at(place, name), option, base)
+            elif is_required(option):
+                self._findings.problem(at(place, name), "missing")
+            if value is not ABSENT:
+                values[name] = value
+            elif is_required(option):
+                values[name] = _stand_in(hint)
+        return table(**values)
+
+    def _refuse_unknown(
+        self,
+        raw: dict[str, Any],
+        options: Mapping[str, tuple[Option, Any]],
+        place: str,
+        inherited: Mapping[str, Any],
+    ) -> None:
+        for key in raw:
+            if key not in options:
+                known = f" (there are: {', '.join(options)})"
+                hint = suggestion(key, options, otherwise=known)
+                self._findings.problem(at(place, key), f"unknown key{hint}")
+            elif key in inherited and not options[key][0].metadata["overridable"]:
+                table = place.rpartition(".")[2]
+                self._findings.problem(at(place, key), f"stands in the global [{table}] only")
+
+    def _several(
+        self, hint: Any, raw: object, place: str, inherited: Mapping[str, Any]
+    ) -> tuple[Any, ...] | dict[str, Any]:
+        """Give what is right of an array, or of a table whose keys are the user's."""
+        if get_origin(hint) is tuple:
+            (entry, _) = get_args(hint)
+            if not isinstance(raw, list):
+                double = is_dataclass(entry) and isinstance(raw, dict)
+                advice = f": write [[{place}]]" if double else ""
+                raise Refused(f"an array is expected, not {kind_of(raw)}{advice}")
+            values = [self._value(entry, one, at(place, index)) for index, one in enumerate(raw)]
+            return tuple(value for value in values if value is not ABSENT)
+        (_, entry) = get_args(hint)
+        if not isinstance(raw, dict):
+            raise Refused(f"a table is expected, not {kind_of(raw)}")
+        named = {
+            key: self._value(entry, one, at(place, key), inherited=inherited)
+            for key, one in raw.items()
+        }
+        return {key: value for key, value in named.items() if value is not ABSENT}
+
+    def _secret(self, raw: object, place: str, option: Option | None) -> Secret:
+        """Give what is referred to, or the text itself; what it holds is in no message."""
+        if not isinstance(raw, str):
+            raise Refused(f"a text is expected, not {kind_of(raw)}")
+        scheme, _, rest = raw.partition(":")
+        if scheme == "env":
+            value, origin = self._variable(rest), f"the variable {rest}"
+        elif scheme == "file":
+            value, origin = self._file(rest), f"the file {rest}"
+        else:
+            value, origin = raw, "the text"
+            if option is not None:
+                advice = '"env:NAME" or "file:/path" keeps it out of the file'
+                self._findings.warning(place, f"the key stands here in plain text; {advice}")
+        value = value.strip()  # a file, or `echo`, ends with a newline
+        if not value:
+            raise Refused(f"{origin} is empty")
+        if not value.isprintable():
+            raise Refused(f"{origin} holds control characters")
+        return Secret(value)
+
+    def _variable(self, name: str) -> str:
+        if not VARIABLE.fullmatch(name):
+            raise Refused('"env:" is followed by the name of a variable')
+        if name not in self._env:
+            raise Refused(f"the variable {name} is not set")
+        return self._env[name]
+
+    def _file(self, path: str) -> str:
+        if not path.startswith("/"):
+            raise Refused('"file:" is followed by an absolute path')
+        try:
+            return self._read(path)
+        except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a null
+            reason = error.strerror if isinstance(error, OSError) else "it holds no text"
+            raise Refused(f"the file {path} cannot be read: {reason}") from error
+
+
+def is_required(option: Option) -> bool:
+    """Say whether an option has to be given."""
+    return option.default is MISSING and option.default_factory is MISSING
+
+
+def _scalar(hint: Any, raw: object, option: Option | None) -> Any:
+    """Give a single value of the type, within the option's bounds."""
+    if get_origin(hint) is Literal:
+        return _one_of(get_args(hint), raw)
+    kind = get_args(hint)[1] if get_origin(hint) is Annotated else hint
+    value = READERS[kind](raw)
+    if option is not None and isinstance(value, int | float) and not isinstance(value, bool):
+        check_bounds(value, option.metadata["least"], option.metadata["most"])
+    return value
+
+
+def _one_of(words: tuple[str, ...], raw: object) -> str:
+    if raw in words:
+        return str(raw)
+    shown = quoted(raw) if isinstance(raw, str) else kind_of(raw)
+    hint = suggestion(str(raw), words)
+    raise Refused(f"{shown} is none of {', '.join(words)}{hint}")
+
+
+def _stand_in(hint: Any) -> Any:
+    """Give something of a required option's type, so that the rest can be looked at."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)[0]
+    return () if get_origin(hint) is tuple else ""
+
+
+def _fields_of(base: Any) -> Mapping[str, Any]:
+    if not is_dataclass(base):
+        return NOTHING
+    return {one.name: getattr(base, one.name) for one in fields(base)}

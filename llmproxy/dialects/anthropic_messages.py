@@ -1,0 +1,503 @@
+"""
+Anthropic's messages, the provider's side: meaning into requests, answers and streams into meaning.
+
+After the types of the official SDK (anthropic 2, `types`) and
+https://docs.anthropic.com/en/api/messages.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
+
+from ..core.errors import NotExpressible, UpstreamProtocolError
+from ..core.exchange import Json
+from ..core.usage import Usage
+from . import anthropic_wire
+from .chat import (
+    AnswerPart,
+    BlockEnded,
+    ChatEvent,
+    ChatRequest,
+    ChatResponse,
+    Document,
+    Effort,
+    Image,
+    Inline,
+    Link,
+    Message,
+    MessageEnded,
+    MessageStarted,
+    Part,
+    RedactedThinking,
+    Role,
+    Stop,
+    Text,
+    TextDelta,
+    Thinking,
+    ThinkingDelta,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStarted,
+    ToolResult,
+)
+from .json_text import dumps
+from .wire import part as part_of
+
+DIALECT: Final = anthropic_wire.DIALECT
+
+# requests ---------------------------------------------------------------------------------------
+
+# Tokens to think with. Older models take the number as a budget; for the others it is what
+# `max_tokens`, which counts thinking too, is widened by where the client names no limit.
+BUDGETS: Mapping[Effort, int] = {
+    "minimal": 1024,
+    "low": 2048,
+    "medium": 8192,
+    "high": 16384,
+    "xhigh": 24576,
+    "max": 24576,
+}
+LEAST_BUDGET = 1024
+
+# `output_config.effort` has no word for it.
+EFFORTS: Mapping[Effort, str] = {"minimal": "low"}
+
+# Claude from 4.6 on takes `effort` and adaptive thinking, and refuses budgets from 4.7 on. Older
+# ones, and other vendors' models behind this dialect, know budgets alone.
+OLDER_CLAUDE = re.compile(r"claude-(?:\d|instant|(?:opus|sonnet|haiku)-4(?![-.][6-9](?!\d)))")
+
+# Anthropic refuses these in `metadata.user_id`, which is to hold an opaque identifier.
+PERSONAL = re.compile(r".*@.*|\+?[\d ()./-]{7,}", re.DOTALL)
+
+
+def render_request(request: ChatRequest, *, model: str, default_max_tokens: int) -> Json:
+    """Give the body of a request; raises NotExpressible, naming the field, where it cannot say."""
+    system, messages = _conversation(request.messages)
+    if not messages:
+        raise NotExpressible("messages: Anthropic needs one with content", param="messages")
+    body: Json = {
+        "model": model,
+        "max_tokens": request.max_tokens or default_max_tokens,
+        "messages": messages,
+    }
+    if system:
+        body["system"] = system
+    _add_tools(body, request)
+    _add_sampling(body, request)
+    if request.json_format is not None:
+        body["output_config"] = {"format": _json_format(request.json_format.schema)}
+    if request.user is not None and not PERSONAL.fullmatch(request.user):
+        body["metadata"] = {"user_id": request.user}
+    _add_thinking(body, request, model)
+    return body
+
+
+def _conversation(messages: tuple[Message, ...]) -> tuple[list[Json], list[Json]]:
+    """
+    Give the system blocks and the turns.
+
+    System messages go to `system` wherever they stand: older models take them nowhere else, and
+    newer ones only in places that an OpenAI client need not keep to. Neighbours of one role are
+    one turn, in which tool results come first, as Anthropic demands.
+    """
+    system: list[Json] = []
+    turns: list[Json] = []
+    for message in messages:
+        blocks = [_block(part) for part in message.parts if not _is_blank(part)]
+        if message.role is Role.SYSTEM:
+            system += blocks
+        elif turns and turns[-1]["role"] == message.role:
+            turns[-1]["content"] += blocks
+        elif blocks:
+            turns.append({"role": message.role.value, "content": blocks})
+    for turn in turns:
+        turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+    return system, turns
+
+
+def _is_blank(part: Part) -> bool:
+    """Whether this says nothing: Anthropic refuses such text, which beside tool calls is usual."""
+    return isinstance(part, Text) and not part.text.strip()
+
+
+def _block(part: Part) -> Json:  # noqa: PLR0911 - one a case
+    match part:
+        case Text():
+            return _marked({"type": "text", "text": part.text}, part.cache_control)
+        case Image():
+            return _marked({"type": "image", "source": _source(part.source)}, part.cache_control)
+        case Document():
+            block: Json = {"type": "document", "source": _source(part.source)}
+            if part.title is not None:
+                block["title"] = part.title
+            return _marked(block, part.cache_control)
+        case ToolCall():
+            return {
+                "type": "tool_use",
+                "id": part.id,
+                "name": part.name,
+                "input": part.arguments,
+            }
+        case ToolResult():
+            return _tool_result(part)
+        case Thinking():
+            return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+        case RedactedThinking():
+            return {"type": "redacted_thinking", "data": part.data}
+        case _:
+            assert_never(part)
+
+
+def _source(source: Link | Inline) -> Json:
+    if isinstance(source, Link):
+        return {"type": "url", "url": source.url}
+    return {"type": "base64", "media_type": source.media_type, "data": source.data}
+
+
+def _tool_result(result: ToolResult) -> Json:
+    block: Json = {"type": "tool_result", "tool_use_id": result.id}
+    if content := [_block(part) for part in result.content if not _is_blank(part)]:
+        block["content"] = content
+    if result.is_error:
+        block["is_error"] = True
+    return _marked(block, result.cache_control)
+
+
+def _marked(block: Json, cache_control: Json | None) -> Json:
+    if cache_control is not None:
+        block["cache_control"] = cache_control
+    return block
+
+
+def _add_tools(body: Json, request: ChatRequest) -> None:
+    if not request.tools:  # then neither a choice nor a limit may be named
+        return
+    body["tools"] = [_tool(tool) for tool in request.tools]
+    choice: Json = {"type": "auto"}
+    if request.tool_choice is not None:
+        match request.tool_choice.mode:
+            case "none":
+                body["tool_choice"] = {"type": "none"}
+                return
+            case "required" if request.tool_choice.name is not None:
+                choice = {"type": "tool", "name": request.tool_choice.name}
+            case "required":
+                choice = {"type": "any"}
+            case "auto":
+                pass
+    if not request.parallel_tool_calls:
+        choice["disable_parallel_tool_use"] = True
+    if choice != {"type": "auto"}:
+        body["tool_choice"] = choice
+
+
+def _tool(tool: Tool) -> Json:
+    rendered: Json = {"name": tool.name}
+    if tool.description is not None:
+        rendered["description"] = tool.description
+    # A function without parameters has no schema at OpenAI; here it must be one of an object.
+    rendered["input_schema"] = {"type": "object", "properties": {}, **(tool.parameters or {})}
+    return _marked(rendered, tool.cache_control)
+
+
+def _add_sampling(body: Json, request: ChatRequest) -> None:
+    # 1 is the default of both; current models refuse the fields, which frameworks send by habit.
+    if request.temperature is not None and request.temperature != 1:
+        if request.temperature > 1:
+            raise NotExpressible(
+                "temperature: Anthropic's ends at 1, and another value would be another request",
+                param="temperature",
+            )
+        body["temperature"] = request.temperature
+    if request.top_p is not None and request.top_p != 1:
+        body["top_p"] = request.top_p
+    if request.top_k is not None:
+        body["top_k"] = request.top_k
+    if request.stop:
+        if not all(sequence.strip() for sequence in request.stop):
+            raise NotExpressible(
+                "stop: Anthropic takes no sequence of white space alone", param="stop"
+            )
+        body["stop_sequences"] = list(request.stop)
+
+
+def _json_format(schema: Json | None) -> Json:
+    if schema is None:
+        raise NotExpressible(
+            "response_format: Anthropic writes JSON by a schema only; give one, as `json_schema`",
+            param="response_format",
+        )
+    return {"type": "json_schema", "schema": schema}
+
+
+def _add_thinking(body: Json, request: ChatRequest, model: str) -> None:
+    adaptive = "claude-" in model and OLDER_CLAUDE.search(model) is None
+    effort = request.effort
+    if effort not in (None, "none") and adaptive:
+        body.setdefault("output_config", {})["effort"] = EFFORTS.get(effort, effort)
+    thinking = request.thinking
+    if thinking is None and effort is not None:
+        thinking = _adaptive(request) if adaptive else _budget(request)
+    if thinking is None:
+        return
+    if "temperature" in body and thinking.get("type") != "disabled":
+        raise NotExpressible(
+            "temperature: with thinking (reasoning_effort) Anthropic takes the default only",
+            param="temperature",
+        )
+    body["thinking"] = thinking
+    if request.max_tokens is None:
+        budget = thinking.get("budget_tokens")
+        room = budget if type(budget) is int else BUDGETS.get(effort or "none", 0)
+        body["max_tokens"] += room
+
+
+def _adaptive(request: ChatRequest) -> Json | None:
+    if request.effort == "none":
+        return {"type": "disabled"}
+    return None if _must_call(request) else {"type": "adaptive"}
+
+
+def _budget(request: ChatRequest) -> Json | None:
+    """
+    Give the budget for the effort asked for, None for no thinking.
+
+    Effort is a hint, and gives way: to a limit that leaves no room, to a tool that must be
+    called, and to a tool loop that began without thinking, all of which Anthropic refuses.
+    """
+    if request.effort in (None, "none") or _must_call(request) or _in_unthought_loop(request):
+        return None
+    budget = BUDGETS[request.effort]
+    if request.max_tokens is not None:
+        budget = min(budget, request.max_tokens // 2)
+    return {"type": "enabled", "budget_tokens": budget} if budget >= LEAST_BUDGET else None
+
+
+def _must_call(request: ChatRequest) -> bool:
+    choice = request.tool_choice
+    return bool(request.tools) and choice is not None and choice.mode == "required"
+
+
+def _in_unthought_loop(request: ChatRequest) -> bool:
+    """Whether tool results are being answered to calls that no signed thinking stands before."""
+    if not any(isinstance(part, ToolResult) for part in request.messages[-1].parts):
+        return False
+    for message in reversed(request.messages):
+        if message.role is Role.ASSISTANT:
+            first = message.parts[0] if message.parts else None
+            return not isinstance(first, Thinking | RedactedThinking)
+    return False
+
+
+# answers ----------------------------------------------------------------------------------------
+
+STOPS: Mapping[str, Stop] = {
+    "end_turn": Stop.END,
+    "stop_sequence": Stop.END,
+    "pause_turn": Stop.END,
+    "max_tokens": Stop.LENGTH,
+    "model_context_window_exceeded": Stop.LENGTH,
+    "tool_use": Stop.TOOLS,
+    "refusal": Stop.REFUSED,
+}
+
+
+def parse_response(body: Json) -> ChatResponse:
+    """Give what an answer means; UpstreamProtocolError if it is none. Unknown blocks are left."""
+    content = body.get("content")
+    if not isinstance(content, list):
+        raise UpstreamProtocolError("the provider's answer has no content list")
+    return ChatResponse(
+        id=_text(body, "id"),
+        model=_text(body, "model"),
+        parts=tuple(part for block in content if (part := _part(block)) is not None),
+        stop=_stop(body),
+        refusal=_why_refused(body),
+        usage=anthropic_wire.usage(part_of(body, "usage")),
+    )
+
+
+def _part(block: Any) -> AnswerPart | None:
+    if not isinstance(block, dict):
+        return None
+    match block.get("type"):
+        case "text":
+            return Text(text=_text(block, "text"))
+        case "thinking":
+            return Thinking(text=_text(block, "thinking"), signature=_text(block, "signature"))
+        case "redacted_thinking":
+            return RedactedThinking(data=_text(block, "data"))
+        case "tool_use":
+            return ToolCall(
+                id=_text(block, "id"),
+                name=_text(block, "name"),
+                arguments=part_of(block, "input"),
+            )
+        case _:
+            return None  # what Anthropic's own tools did has no place in a chat completion
+
+
+def _stop(fields: Json) -> Stop:
+    return STOPS.get(_text(fields, "stop_reason"), Stop.END)
+
+
+def _why_refused(fields: Json) -> str | None:
+    return _text(part_of(fields, "stop_details"), "explanation") or None
+
+
+def _text(fields: Json, name: str) -> str:
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""
+
+
+# streams ----------------------------------------------------------------------------------------
+
+
+_INSIDE = frozenset({
+    "content_block_delta", "content_block_start", "content_block_stop",
+    "message_delta", "message_stop",
+})  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class _Call:
+    """A tool call under way: its place among the calls, its input so far as it was given whole."""
+
+    index: int
+    input: Json
+    begun: bool = False
+
+
+class StreamParser:
+    """
+    Parses the events of one answer, given as JSON.
+
+    `ended` says that `message_stop` has come; `usage` is what has been reported so far. What is
+    not known is passed over: the vendor announces that new kinds of events and blocks will come.
+    """
+
+    __slots__ = ("_calls", "_count", "_counts", "_last", "_started", "ended")
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._started = False
+        self._calls: dict[object, _Call] = {}
+        self._count = 0
+        self._counts: Json = {}
+        self._last: Json = {}
+
+    @property
+    def usage(self) -> Usage | None:
+        """The token counts as reported so far."""
+        return anthropic_wire.usage(self._counts)
+
+    def feed(self, kind: str, body: Json) -> list[ChatEvent]:  # noqa: PLR0911 - one a case
+        """Give what an event of this kind means, maybe nothing."""
+        if self.ended:
+            return []
+        if not self._started and kind in _INSIDE:  # some servers leave the start out
+            return [*self._start({}), *self.feed(kind, body)]
+        match kind:
+            case "content_block_delta":
+                return self._delta(body)
+            case "content_block_start":
+                return self._start_block(body)
+            case "content_block_stop":
+                return self._end_block(body)
+            case "message_start":
+                return self._start(body)
+            case "message_delta":
+                return self._change(body)
+            case "message_stop":
+                return self._end()
+            case _:
+                return []
+
+    def _delta(self, body: Json) -> list[ChatEvent]:
+        delta = body.get("delta")
+        if not isinstance(delta, dict):
+            return []
+        kind = delta.get("type")
+        if kind == "text_delta":
+            text = delta.get("text")
+            return [TextDelta(text=text)] if isinstance(text, str) and text else []
+        if kind == "input_json_delta":
+            call = self._calls.get(_index(body))
+            piece = _text(delta, "partial_json")
+            if call is None or not piece:
+                return []
+            call.begun = True
+            return [ToolCallDelta(index=call.index, arguments=piece)]
+        if kind in ("thinking_delta", "signature_delta"):
+            return _thought(delta)
+        return []
+
+    def _start_block(self, body: Json) -> list[ChatEvent]:
+        block = part_of(body, "content_block")
+        match block.get("type"):
+            case "tool_use":
+                call = _Call(index=self._count, input=part_of(block, "input"))
+                self._count += 1
+                self._calls[_index(body)] = call
+                return [
+                    ToolCallStarted(
+                        index=call.index, id=_text(block, "id"), name=_text(block, "name")
+                    )
+                ]
+            case "text" if text := _text(block, "text"):
+                return [TextDelta(text=text)]
+            case "thinking":
+                return _thought(block)
+            case "redacted_thinking":
+                return [RedactedThinking(data=_text(block, "data"))]
+            case _:
+                return []
+
+    def _end_block(self, body: Json) -> list[ChatEvent]:
+        return [*self._rest_of_call(_index(body)), BlockEnded()]
+
+    def _rest_of_call(self, index: object) -> list[ChatEvent]:
+        """Give the arguments that came with the call's start; `{}` for a call without any."""
+        call = self._calls.pop(index, None)
+        if call is None or call.begun:
+            return []
+        return [ToolCallDelta(index=call.index, arguments=dumps(call.input).decode())]
+
+    def _start(self, body: Json) -> list[ChatEvent]:
+        message = part_of(body, "message")
+        self._take_counts(message)
+        if self._started:
+            return []
+        self._started = True
+        return [MessageStarted(id=_text(message, "id"), model=_text(message, "model"))]
+
+    def _change(self, body: Json) -> list[ChatEvent]:
+        self._take_counts(body)
+        self._last = {**self._last, **part_of(body, "delta")}
+        return []
+
+    def _end(self) -> list[ChatEvent]:
+        self.ended = True
+        rest = [event for index in list(self._calls) for event in self._rest_of_call(index)]
+        end = MessageEnded(
+            stop=_stop(self._last), refusal=_why_refused(self._last), usage=self.usage
+        )
+        return [*rest, BlockEnded(), end]
+
+    def _take_counts(self, fields: Json) -> None:
+        # Those of message_delta are totals: they replace the earlier ones, where they are given.
+        counts = part_of(fields, "usage")
+        self._counts |= {name: value for name, value in counts.items() if value is not None}
+
+
+def _thought(fields: Json) -> list[ChatEvent]:
+    text, signature = _text(fields, "thinking"), _text(fields, "signature")
+    return [ThinkingDelta(text=text, signature=signature)] if text or signature else []
+
+
+def _index(body: Json) -> object:
+    """Give the block's number, None for whatever else stands in its place."""
+    index = body.get("index")
+    return index if isinstance(index, int) else None

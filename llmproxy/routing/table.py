@@ -1,0 +1,134 @@
+"""
+From the model that a client names to the targets that may answer.
+
+The exact public name comes first, then `provider/model`, then the wildcard with the longest
+literal text. Exact names are one look-up; what clients make up is not kept.
+"""
+
+from difflib import get_close_matches
+from itertools import islice, pairwise
+
+from ..config.schema import Config
+from ..config.wildcard import matched, overlap
+from ..core.errors import ModelNotFound, PermissionDenied
+from ..core.exchange import Principal, Route, Target
+
+LONGEST_SHOWN = 100  # characters of an unknown name; more is neither compared nor repeated
+MOST_COMPARED = 500  # names; comparing costs some microseconds each
+
+
+class RouteTable:
+    """The configured models, ready to be asked."""
+
+    def __init__(self, config: Config) -> None:
+        self._providers = frozenset(config.providers)
+        self._exact = {
+            name: Route(model=name, targets=model.targets, configured=True)
+            for name, model in config.models.items()
+            if "*" not in name
+        }
+        self._wildcards = tuple(
+            (name, model.targets)
+            for name, model in sorted(
+                config.models.items(), key=lambda entry: len(entry[0]), reverse=True
+            )
+            if "*" in name
+        )
+
+    def resolve(self, model: str, principal: Principal) -> Route:
+        """Give the route of a model; raises ModelNotFound, or PermissionDenied for this key."""
+        route = self._exact.get(model) or self._direct(model) or self._by_wildcard(model)
+        if route is None:
+            raise ModelNotFound(self._not_found(model, principal), param="model")
+        if not may_use(principal, model):
+            raise PermissionDenied(
+                f"the client key {principal.key!r} may not use the model {_shown(model)}",
+                param="model",
+            )
+        return route
+
+    def names(self, principal: Principal) -> list[str]:
+        """Give the models that the configuration spells out and this key may use."""
+        return [name for name in self._exact if may_use(principal, name)]
+
+    def wildcards(self, principal: Principal) -> list[tuple[str, tuple[Target, ...]]]:
+        """
+        Give each wildcard under which this key may use something, with its targets.
+
+        They are in the order in which they are tried; `may_use` says which names the key may use.
+        """
+        return [
+            (pattern, targets)
+            for pattern, targets in self._wildcards
+            if principal.models is None or any(overlap(pattern, one) for one in principal.models)
+        ]
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Give each (model, provider) that the configuration spells out, once."""
+        found = {
+            (name, target.provider): None
+            for name, route in self._exact.items()
+            for target in route.targets
+        }
+        return list(found)
+
+    def neighbours(self) -> list[tuple[str, str]]:
+        """Give each (from, to) of providers that follow each other in a model's targets, once."""
+        targets = [route.targets for route in self._exact.values()]
+        targets += [wildcard for _, wildcard in self._wildcards]
+        found = {
+            (one.provider, next_one.provider): None
+            for order in targets
+            for one, next_one in pairwise(order)
+            if one.provider != next_one.provider
+        }
+        return list(found)
+
+    def _direct(self, model: str) -> Route | None:
+        provider, _, name = model.partition("/")
+        if provider not in self._providers or not name:
+            return None
+        return Route(
+            model=model, targets=(Target(provider=provider, model=name),), configured=False
+        )
+
+    def _by_wildcard(self, model: str) -> Route | None:
+        for pattern, targets in self._wildcards:
+            if (star := matched(pattern, model)) is not None:
+                resolved = dict.fromkeys(_filled(target, model, star) for target in targets)
+                return Route(model=model, targets=tuple(resolved), configured=False)
+        return None
+
+    def _not_found(self, model: str, principal: Principal) -> str:
+        said = f"the model {_shown(model)} is not configured here"
+        known = list(islice(self.names(principal), MOST_COMPARED))
+        near = get_close_matches(model[:LONGEST_SHOWN], known, n=3, cutoff=0.4)
+        if near:
+            return f"{said}; the nearest are {', '.join(near)}"
+        return f"{said}; GET /v1/models lists those that are"
+
+
+def _filled(target: Target, model: str, star: str) -> Target:
+    """Put the name as asked, or what the wildcard's `*` matched, in the place of a target's `*`."""
+    if target.model == "*":
+        return Target(provider=target.provider, model=model)
+    return Target(provider=target.provider, model=target.model.replace("*", star))
+
+
+def may_use(principal: Principal, model: str) -> bool:
+    """Say whether the key's names and wildcards allow the model, by the name as asked."""
+    if principal.models is None or model in principal.models:
+        return True
+    return any("*" in one and matched(one, model) is not None for one in principal.models)
+
+
+def public_name(pattern: str, target: Target, offered: str) -> str | None:
+    """Give the name under which a wildcard offers a provider's model; None where it does not."""
+    if target.model == "*":
+        return offered if matched(pattern, offered) is not None else None
+    star = matched(target.model, offered)
+    return None if star is None else pattern.replace("*", star)
+
+
+def _shown(model: str) -> str:
+    return repr(model if len(model) <= LONGEST_SHOWN else model[:LONGEST_SHOWN] + "…")

@@ -1,0 +1,453 @@
+"""Retries, the breaker, deadlines: what happens over time, on real sockets."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from llmproxy.resilience.retry import retry
+from tests.support.answers import (
+    anthropic_plain,
+    openai_answer,
+    openai_error,
+    openai_events,
+    openai_plain,
+    openai_stream,
+)
+from tests.support.gateway import Gateway, model, provider
+from tests.support.ports import refused_port
+from tests.support.provider import End, Provider, answer, hang, stream
+
+from .conftest import Start
+
+
+def chain(*providers: Provider, more: str = "") -> str:
+    """`gpt-4` goes to p0, p1, … in this order, `alone` to p0."""
+    tables = [provider(f"p{n}", each.url) for n, each in enumerate(providers)]
+    targets = [f"p{n}/gpt-4" for n in range(len(providers))]
+    return "".join((*tables, model("gpt-4", *targets), model("alone", "p0/gpt-4"), more))
+
+
+QUICK = '\n[retry]\nbase_delay = "1ms"\n'
+ONCE = "\n[retry]\nmax_attempts = 1\n"
+
+
+async def test_failover_keeps_the_order_of_the_targets(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    async with Provider() as third:
+        first.then(answer({}, status=500))
+        second.then(answer({}, status=500))
+        third.then(openai_plain())
+        gateway = await start(chain(first, second, third, more=ONCE))
+
+        answered = await gateway.chat()
+
+    assert answered.headers["x-llmproxy-provider"] == "p2"
+    assert answered.headers["x-llmproxy-attempts"] == "3"
+    numbers = await gateway.numbers()
+    moves = {("p0", "p1"): 1, ("p1", "p2"): 1}
+    for (from_, to), count in moves.items():
+        assert numbers.value("llm_failover_total", from_=from_, to=to) == count
+    assert numbers.sum("llm_failover_total") == 2
+
+
+async def test_a_move_within_one_provider_counts_nothing(start: Start, first: Provider) -> None:
+    first.then(answer({}, status=500), openai_plain())
+    text = provider("p0", first.url) + model("gpt-4", "p0/large", "p0/small") + ONCE
+    gateway = await start(text)
+
+    answered = await gateway.chat()
+
+    assert answered.headers["x-llmproxy-model"] == "small"
+    assert [request.json["model"] for request in first.requests] == ["large", "small"]
+    numbers = await gateway.numbers()
+    assert numbers.sum("llm_failover_total") == 0
+    assert numbers.value("llm_retry_total", provider="p0") == 0
+
+
+async def test_waits_grow_and_stay_within_their_bounds(
+    start: Start, first: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        asked.append((low, high))
+        return 0.0
+
+    monkeypatch.setattr("llmproxy.app.retry", partial(retry, uniform=uniform))
+    first.then(*(answer({}, status=500) for _ in range(5)))
+    policy = '\n[retry]\nmax_attempts = 5\nbase_delay = "100ms"\nmax_delay = "300ms"\n'
+    gateway = await start(chain(first, more=policy))
+
+    await gateway.chat()
+
+    assert asked == [(0.0, 0.1), (0.0, 0.2), (0.0, 0.3), (0.0, 0.3)]
+
+
+async def test_a_named_wait_beyond_the_cap_is_not_waited_for(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(answer({}, status=503, headers=[("retry-after", "60")]))
+    second.then(openai_plain())
+    gateway = await start(chain(first, second, more=QUICK))
+
+    answered = await gateway.chat()
+
+    assert answered.headers["x-llmproxy-provider"] == "p1"
+    assert len(first.requests) == 1
+
+
+async def test_a_wait_never_reaches_beyond_the_client_s_deadline(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(answer({}, status=503, headers=[("retry-after", "2")]))
+    second.then(openai_plain())
+    gateway = await start(chain(first, second, more=QUICK))
+
+    answered = await gateway.chat(headers={"x-llmproxy-timeout": "1"})
+
+    assert answered.headers["x-llmproxy-provider"] == "p1"
+
+
+async def test_the_client_s_own_deadline_is_a_504_and_blames_nobody(
+    start: Start, first: Provider
+) -> None:
+    first.then(hang())
+    gateway = await start(chain(first, more="\n[breaker]\nfailure_threshold = 1\n"))
+
+    answered = await gateway.chat(headers={"x-llmproxy-timeout": "0.05"})
+
+    assert answered.status == 504
+    await first.client_left()
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_circuit_state", provider="p0") == 0
+
+
+@pytest.mark.parametrize("bad", ["soon", "0", "-1", "nan", "inf", ""])
+async def test_a_deadline_that_is_none_is_a_400(start: Start, first: Provider, bad: str) -> None:
+    gateway = await start(chain(first))
+
+    answered = await gateway.chat(headers={"x-llmproxy-timeout": bad})
+
+    assert answered.status == 400
+    assert first.connections == 0
+
+
+async def test_the_configured_total_ends_an_attempt_and_blames_the_provider(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(hang())
+    more = '\n[timeouts]\ntotal = "100ms"\n[breaker]\nfailure_threshold = 1\n'
+    gateway = await start(chain(first, second, more=more))
+
+    answered = await gateway.chat()
+
+    assert answered.status == 504
+    assert second.connections == 0
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_circuit_state", provider="p0") == 1
+
+
+async def test_the_configured_total_ends_a_stream(start: Start, first: Provider) -> None:
+    first.then(stream(*openai_events("Hi")[:2], End.HANG))
+    gateway = await start(chain(first, more='\n[timeouts]\ntotal = "150ms"\n'))
+
+    answered = await gateway.chat(stream=True)
+
+    assert b'"error"' in answered.body
+    await first.client_left()
+
+
+async def test_a_provider_s_own_timeouts_override_the_global_ones(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(hang())
+    second.then(openai_plain())
+    more = '\n[providers.p0.timeouts]\nresponse = "50ms"\n'
+    gateway = await start(chain(first, second, more=more))
+
+    answered = await gateway.chat()
+
+    assert answered.headers["x-llmproxy-provider"] == "p1"
+
+
+async def test_a_dribbled_answer_has_no_longer_than_its_limit(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    gates = [asyncio.Event() for _ in range(100)]
+    step: list[bytes | asyncio.Event] = [b"HTTP/1.1 200 OK\r\n"]
+    for gate in gates:
+        step += [b"x-more: 1\r\n", gate]
+    first.then(step)
+    second.then(openai_plain())
+    gateway = await start(chain(first, second, more='\n[timeouts]\nresponse = "150ms"\n'))
+    asking = asyncio.ensure_future(gateway.chat())
+    await first.asked()
+
+    for gate in gates:  # one header a few milliseconds, each within any limit between two reads
+        gate.set()
+        done, _ = await asyncio.wait({asking}, timeout=0.005)
+        if done:
+            break
+
+    assert (await asking).headers["x-llmproxy-provider"] == "p1"
+    assert not gates[-1].is_set()
+
+
+OPEN_BRIEFLY = '\n[breaker]\nfailure_threshold = 2\nopen_for = "200ms"\n' + ONCE
+
+
+async def test_an_open_circuit_is_not_asked_and_the_next_target_serves(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(answer({}, status=500), answer({}, status=503))
+    second.always = lambda _: answer(openai_answer())
+    gateway = await start(chain(first, second, more="\n[breaker]\nfailure_threshold = 2\n" + ONCE))
+    for _ in range(2):
+        await gateway.chat()
+
+    answers = [await gateway.chat() for _ in range(3)]
+
+    assert {answered.headers["x-llmproxy-provider"] for answered in answers} == {"p1"}
+    assert {answered.headers["x-llmproxy-attempts"] for answered in answers} == {"1"}
+    assert len(first.requests) == 2
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_circuit_state", provider="p0") == 1
+    assert numbers.value("llm_circuit_transitions_total", provider="p0", to="open") == 1
+    assert numbers.value("llm_failover_total", from_="p0", to="p1") == 2
+
+
+async def test_after_a_while_one_request_probes_and_its_success_closes_the_circuit(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    go = asyncio.Event()
+    first.then(answer({}, status=500), answer({}, status=503), [go, *openai_plain()])
+    first.always = lambda _: answer(openai_answer())
+    second.always = lambda _: answer(openai_answer())
+    gateway = await start(chain(first, second, more=OPEN_BRIEFLY))
+    for _ in range(2):
+        await gateway.chat()
+    await asyncio.sleep(0.2)  # the circuit is open for this long: the clock itself is under test
+
+    probe = asyncio.ensure_future(gateway.chat())
+    await first.asked(3)
+    during = await gateway.numbers()
+    others = await asyncio.gather(*(gateway.chat() for _ in range(5)))
+    go.set()
+    probed = await probe
+    after = await gateway.chat()
+
+    assert during.value("llm_circuit_state", provider="p0") == 1
+    assert {other.headers["x-llmproxy-provider"] for other in others} == {"p1"}
+    assert probed.headers["x-llmproxy-provider"] == "p0"
+    assert after.headers["x-llmproxy-provider"] == "p0"
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_circuit_state", provider="p0") == 0
+    for state in ("open", "half_open", "closed"):
+        assert numbers.value("llm_circuit_transitions_total", provider="p0", to=state) == 1
+
+
+async def test_a_failed_probe_opens_the_circuit_again(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(answer({}, status=500), answer({}, status=503), answer({}, status=500))
+    second.always = lambda _: answer(openai_answer())
+    gateway = await start(chain(first, second, more=OPEN_BRIEFLY))
+    for _ in range(2):
+        await gateway.chat()
+    await asyncio.sleep(0.2)
+
+    answers = [await gateway.chat() for _ in range(3)]
+
+    assert {answered.headers["x-llmproxy-provider"] for answered in answers} == {"p1"}
+    assert len(first.requests) == 3
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_circuit_transitions_total", provider="p0", to="open") == 2
+
+
+async def test_a_probe_whose_client_leaves_lets_the_next_request_probe(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(answer({}, status=500), answer({}, status=503), hang(), openai_plain())
+    second.always = lambda _: answer(openai_answer())
+    gateway = await start(chain(first, second, more=OPEN_BRIEFLY))
+    for _ in range(2):
+        await gateway.chat()
+    await asyncio.sleep(0.2)
+    leaving = asyncio.ensure_future(gateway.chat())
+    await first.asked(3)
+    leaving.cancel()
+    await first.client_left()
+    await gateway.ended(3)
+
+    answered = await gateway.chat()
+
+    assert answered.headers["x-llmproxy-provider"] == "p0"
+
+
+async def test_a_probing_stream_closes_the_circuit_with_its_first_content(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    go = asyncio.Event()
+    words = openai_events("Hi", "there")
+    first.then(answer({}, status=500), answer({}, status=503), stream(*words[:2], go, *words[2:]))
+    second.always = lambda _: answer(openai_answer())
+    gateway = await start(chain(first, second, more=OPEN_BRIEFLY))
+    for _ in range(2):
+        await gateway.chat()
+    await asyncio.sleep(0.2)
+    streaming = asyncio.ensure_future(gateway.chat(stream=True))
+    await first.asked(3)
+
+    while (await gateway.numbers()).value("llm_circuit_state", provider="p0") == 1:
+        pass  # until the first word has come through
+    go.set()
+
+    assert (await streaming).body == b"".join(words)
+
+
+async def test_a_success_between_failures_keeps_the_circuit_closed(
+    start: Start, first: Provider
+) -> None:
+    first.then(*(step for _ in range(5) for step in (answer({}, status=500), openai_plain())))
+    more = "\n[breaker]\nfailure_threshold = 2\n" + ONCE
+    gateway = await start(chain(first, more=more))
+
+    statuses = [(await gateway.chat()).status for _ in range(10)]
+
+    assert statuses == [500, 200] * 5
+
+
+async def test_an_open_breaker_ends_the_retries(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(answer({}, status=500), answer({}, status=500))
+    second.then(openai_plain())
+    more = '\n[retry]\nmax_attempts = 3\nbase_delay = "1ms"\n[breaker]\nfailure_threshold = 2\n'
+    gateway = await start(chain(first, second, more=more))
+
+    answered = await gateway.chat()
+
+    assert answered.headers["x-llmproxy-provider"] == "p1"
+    assert len(first.requests) == 2
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_retry_total", provider="p0") == 1
+
+
+async def test_a_breaker_for_each_model_leaves_the_others_alone(
+    start: Start, first: Provider
+) -> None:
+    first.then(answer({}, status=500), openai_plain())
+    text = "".join(
+        (
+            provider("p0", first.url),
+            model("sick", "p0/sick"),
+            model("well", "p0/well"),
+            '\n[breaker]\nfailure_threshold = 1\nscope = "model"\n' + ONCE,
+        )
+    )
+    gateway = await start(text)
+    await gateway.chat("sick")
+
+    refused, served = await gateway.chat("sick"), await gateway.chat("well")
+
+    assert (refused.status, served.status) == (503, 200)
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_circuit_state", provider="p0") == 1
+
+
+async def test_the_gateway_s_own_limit_refuses_at_once(start: Start, first: Provider) -> None:
+    go = asyncio.Event()
+    first.then([go, *openai_plain()])
+    gateway = await start(chain(first, more="\n[limits]\nin_flight = 1\n"))
+    running = asyncio.ensure_future(gateway.chat())
+    await first.asked()
+
+    refused = await gateway.chat()
+    go.set()
+
+    assert refused.status == 503
+    assert int(refused.headers["retry-after"]) >= 1
+    assert (await running).status == 200
+
+
+async def test_nothing_is_retried_once_a_byte_has_gone_out(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(stream(*openai_events("Hi")[:2], End.RESET))
+    gateway = await start(chain(first, second, more=QUICK))
+
+    answered = await gateway.chat(stream=True)
+
+    assert b'"error"' in answered.body
+    assert len(first.requests) == 1
+    assert second.connections == 0
+
+
+async def test_an_openai_client_is_served_by_anthropic_when_openai_is_limited(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(answer(openai_error(), status=429))
+    second.then(anthropic_plain("Hello from Claude"))
+    text = "".join(
+        (
+            provider("openai", first.url),
+            provider("anthropic", second.url, kind="anthropic"),
+            model("gpt-4", "openai/gpt-4", "anthropic/claude-sonnet-4-5"),
+        )
+    )
+    gateway = await start(text)
+
+    answered = await gateway.chat()
+
+    assert answered.json["choices"][0]["message"]["content"] == "Hello from Claude"
+    assert answered.json["object"] == "chat.completion"
+    assert second.requests[0].target == "/v1/messages"
+    assert second.requests[0].json["model"] == "claude-sonnet-4-5"
+
+
+async def test_a_target_that_cannot_take_the_dialect_is_passed_over(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    second.then(anthropic_plain())
+    text = "".join(
+        (
+            provider("openai", first.url),
+            provider("anthropic", second.url, kind="anthropic"),
+            model("claude", "openai/gpt-4", "anthropic/claude-sonnet-4-5"),
+            model("none", "openai/gpt-4"),
+        )
+    )
+    gateway = await start(text)
+
+    answered, refused = await gateway.message(), await gateway.message("none")
+
+    assert answered.status == 200
+    assert refused.status == 400
+    assert refused.json["error"]["type"] == "invalid_request_error"
+    assert "openai" in refused.json["error"]["message"]
+    assert first.connections == 0
+
+
+async def test_a_request_that_comes_back_to_the_gateway_is_a_508() -> None:
+    port = refused_port()
+    text = provider("p0", f"http://127.0.0.1:{port}") + model("gpt-4", "p0/gpt-4")
+    async with Gateway(text, port=port) as gateway:
+        answered = await gateway.chat()
+
+    assert answered.status == 508
+    assert "base_url" in answered.json["error"]["message"]
+
+
+async def test_a_stream_is_served_over_a_kept_connection_again(
+    start: Start, first: Provider
+) -> None:
+    first.then(openai_stream("Hi"), openai_stream("Hi"), openai_plain())
+    gateway = await start(chain(first))
+
+    await gateway.chat(stream=True)
+    await gateway.chat(stream=True)
+    await gateway.chat()
+
+    assert first.connections == 1
