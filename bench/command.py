@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -118,7 +118,13 @@ def _run(options: argparse.Namespace) -> int:
         return FAILED
     if options.record:
         gate.record(rounds, options.record, machine)
-    over = gate.judge(rounds, recorded) if recorded else []
+    return _pass_gate(rounds, recorded) if recorded else GOOD
+
+
+def _pass_gate(rounds: Sequence[Round], recorded: Mapping[str, float]) -> int:
+    for key in gate.unjudged(rounds):
+        print(f"bench: gate: {key}: too few paired rounds, not judged", file=sys.stderr)
+    over = gate.judge(rounds, recorded)
     for line in over:
         print(f"bench: gate: {line}", file=sys.stderr)
     return FAILED if over else GOOD

@@ -6,7 +6,7 @@ met twice: by the allowance, and by failing only where every paired round is ove
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .contenders import PLAIN
@@ -21,18 +21,22 @@ class NoVerdict(Exception):
     """The ratios cannot be recorded or compared; the message says why."""
 
 
-def measured(rounds: Sequence[Round]) -> dict[str, list[float]]:
-    """The paired ratios of each gated figure. Raises NoVerdict where too few are clean."""
-    ratios = {f.key: ratios_of(rounds, f, PLAIN) for f in FIGURES if f.gated}
-    short = [key for key, values in ratios.items() if len(values) < LEAST_ROUNDS]
-    if short:
-        raise NoVerdict(f"fewer than {LEAST_ROUNDS} paired rounds of {', '.join(short)}")
-    return ratios
+def paired(rounds: Sequence[Round]) -> dict[str, list[float]]:
+    """The ratios of each gated figure, one for each round that has both contenders' values."""
+    return {f.key: ratios_of(rounds, f, PLAIN) for f in FIGURES if f.gated}
+
+
+def unjudged(rounds: Sequence[Round]) -> list[str]:
+    """The gated figures of which too few rounds can be compared."""
+    return [key for key, ratios in paired(rounds).items() if len(ratios) < LEAST_ROUNDS]
 
 
 def record(rounds: Sequence[Round], file: Path, machine: str) -> None:
-    """Write the medians of the ratios to a file for a later `judge`. Raises NoVerdict."""
-    ratios = {key: round(statistics.median(r), 3) for key, r in measured(rounds).items()}
+    """Write the medians of the ratios to a file, for `read`. Raises NoVerdict where one is missing."""
+    short = unjudged(rounds)
+    if short:
+        raise NoVerdict(f"fewer than {LEAST_ROUNDS} paired rounds of {', '.join(short)}")
+    ratios = {key: round(statistics.median(r), 3) for key, r in paired(rounds).items()}
     told = {"machine": machine, "ratios": ratios}
     file.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
 
@@ -46,12 +50,12 @@ def read(file: Path) -> dict[str, float]:
         raise NoVerdict(f"{file}: {error!r}; write it with --record") from error
 
 
-def judge(rounds: Sequence[Round], recorded: dict[str, float]) -> list[str]:
+def judge(rounds: Sequence[Round], recorded: Mapping[str, float]) -> list[str]:
     """A line for each figure that is over in every round; none when the gate is passed."""
     over = []
-    for key, ratios in measured(rounds).items():
+    for key, ratios in paired(rounds).items():
         most = recorded[key] * ALLOWANCE
-        if min(ratios) > most:
+        if len(ratios) >= LEAST_ROUNDS and min(ratios) > most:
             told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
             over.append(
                 f"{key}: {told} {TIMES} {PLAIN}; recorded {recorded[key]:.2f}, most {most:.2f}"

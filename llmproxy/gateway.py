@@ -44,12 +44,12 @@ class Gateway:
         DeadlineExceeded; then there is nothing to close.
         """
         assert exchange.route is not None
-        self._in_flight.admit(
-            lambda: GatewayBusy(
+        if self._in_flight.full:
+            raise GatewayBusy(
                 "the gateway has as many requests in flight as it may have",
                 retry_after=BUSY_RETRY_AFTER,
             )
-        )
+        self._in_flight.admit()
         try:
             with Watch(self._loop) as watch:
                 exchange.interrupt = watch.interrupt

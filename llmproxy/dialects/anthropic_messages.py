@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
-from ..core.errors import NotExpressible, UpstreamProtocolError
+from ..core.errors import UpstreamProtocolError
 from ..core.exchange import Json
 from ..core.usage import Usage
 from . import anthropic_wire
@@ -42,6 +42,7 @@ from .chat import (
     ToolCallStarted,
     ToolResult,
 )
+from .fields import inexpressible
 from .json_text import dumps
 from .wire import part as part_of
 
@@ -76,7 +77,7 @@ def render_request(request: ChatRequest, *, model: str, default_max_tokens: int)
     """Give the body of a request; raises NotExpressible, naming the field, where it cannot say."""
     system, messages = _conversation(request.messages)
     if not messages:
-        raise NotExpressible("messages: Anthropic needs one with content", param="messages")
+        raise inexpressible("messages", "Anthropic needs one with content")
     body: Json = {
         "model": model,
         "max_tokens": request.max_tokens or default_max_tokens,
@@ -100,7 +101,8 @@ def _conversation(messages: tuple[Message, ...]) -> tuple[list[Json], list[Json]
 
     System messages go to `system` wherever they stand: older models take them nowhere else, and
     newer ones only in places that an OpenAI client need not keep to. Neighbours of one role are
-    one turn, in which tool results come first, as Anthropic demands.
+    one turn, in which tool results come first, as Anthropic demands. A system message alone is
+    said as the user's, since there must be a turn to answer.
     """
     system: list[Json] = []
     turns: list[Json] = []
@@ -114,6 +116,8 @@ def _conversation(messages: tuple[Message, ...]) -> tuple[list[Json], list[Json]
             turns.append({"role": message.role.value, "content": blocks})
     for turn in turns:
         turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+    if system and not turns:
+        return [], [{"role": Role.USER.value, "content": system}]
     return system, turns
 
 
@@ -206,10 +210,7 @@ def _add_sampling(body: Json, request: ChatRequest) -> None:
     # 1 is the default of both; current models refuse the fields, which frameworks send by habit.
     if request.temperature is not None and request.temperature != 1:
         if request.temperature > 1:
-            raise NotExpressible(
-                "temperature: Anthropic's ends at 1, and another value would be another request",
-                param="temperature",
-            )
+            raise inexpressible("temperature", "Anthropic's ends at 1")
         body["temperature"] = request.temperature
     if request.top_p is not None and request.top_p != 1:
         body["top_p"] = request.top_p
@@ -217,17 +218,14 @@ def _add_sampling(body: Json, request: ChatRequest) -> None:
         body["top_k"] = request.top_k
     if request.stop:
         if not all(sequence.strip() for sequence in request.stop):
-            raise NotExpressible(
-                "stop: Anthropic takes no sequence of white space alone", param="stop"
-            )
+            raise inexpressible("stop", "Anthropic takes no sequence of white space alone")
         body["stop_sequences"] = list(request.stop)
 
 
 def _json_format(schema: Json | None) -> Json:
     if schema is None:
-        raise NotExpressible(
-            "response_format: Anthropic writes JSON by a schema only; give one, as `json_schema`",
-            param="response_format",
+        raise inexpressible(
+            "response_format", "Anthropic writes JSON by a schema only; give one, as `json_schema`"
         )
     return {"type": "json_schema", "schema": schema}
 
@@ -243,9 +241,8 @@ def _add_thinking(body: Json, request: ChatRequest, model: str) -> None:
     if thinking is None:
         return
     if "temperature" in body and thinking.get("type") != "disabled":
-        raise NotExpressible(
-            "temperature: with thinking (reasoning_effort) Anthropic takes the default only",
-            param="temperature",
+        raise inexpressible(
+            "temperature", "with thinking (reasoning_effort) Anthropic takes the default only"
         )
     body["thinking"] = thinking
     if request.max_tokens is None:
@@ -282,12 +279,12 @@ def _must_call(request: ChatRequest) -> bool:
 
 def _in_unthought_loop(request: ChatRequest) -> bool:
     """Whether tool results are being answered to calls that no signed thinking stands before."""
-    if not any(isinstance(part, ToolResult) for part in request.messages[-1].parts):
-        return False
+    answered = False
     for message in reversed(request.messages):
         if message.role is Role.ASSISTANT:
-            first = message.parts[0] if message.parts else None
-            return not isinstance(first, Thinking | RedactedThinking)
+            thought = message.parts and isinstance(message.parts[0], Thinking | RedactedThinking)
+            return answered and not thought
+        answered = answered or any(isinstance(part, ToolResult) for part in message.parts)
     return False
 
 

@@ -94,7 +94,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thinking:
-    """The model's reasoning; the provider takes it back only with its signature."""
+    """The model's reasoning; a provider takes it back only with its signature ("": none)."""
 
     text: str
     signature: str

@@ -90,16 +90,18 @@ OPENAI_CHAT_TO_ANTHROPIC_MESSAGES: Mapping[str, Field] = {
     "prompt_cache_retention": _dropped("likewise"),
     "n": _refused("Anthropic gives one answer a request", 1),
     "logprobs": _refused("Anthropic tells no probabilities", False),
-    "top_logprobs": _refused("likewise", 0),
+    "top_logprobs": _refused("Anthropic tells no probabilities", 0),
     "logit_bias": _refused("Anthropic's tokens cannot be weighed", {}),
     "frequency_penalty": _refused("Anthropic has no penalties", 0),
-    "presence_penalty": _refused("likewise", 0),
+    "presence_penalty": _refused("Anthropic has no penalties", 0),
     "modalities": _refused("Anthropic answers in text", [], ["text"]),
-    "audio": _refused("likewise"),
-    "web_search_options": _refused("OpenAI's own search"),
-    "moderation": _refused("OpenAI's own check, which nobody would then make"),
-    "functions": _refused("deprecated in 2023; `tools` says the same", []),
-    "function_call": _refused("likewise: `tool_choice`", "none", "auto"),
+    "audio": _refused("Anthropic answers in text"),
+    "web_search_options": _refused("the search is OpenAI's own"),
+    "moderation": _refused("the check is OpenAI's own, and nobody would make it"),
+    "functions": _refused("it is deprecated since 2023; `tools` says the same", []),
+    "function_call": _refused(
+        "it is deprecated since 2023; `tool_choice` says the same", "none", "auto"
+    ),
 }
 
 
@@ -110,16 +112,17 @@ def check_fields(body: Json, fields: Mapping[str, Field]) -> None:
             continue
         field = fields.get(name)
         if field is None:
-            raise _refusal(name[:100], "the translation does not know it")
+            raise inexpressible(name[:100], "the translation does not know it")
         if field.fate is Fate.REFUSED and value not in field.harmless:
-            raise _refusal(name, field.note)
+            raise inexpressible(name, field.note)
 
 
-def _refusal(name: str, why: str) -> NotExpressible:
+def inexpressible(path: str, why: str) -> NotExpressible:
+    """Give the error for what cannot be said, naming its place, the reason and the way out."""
     return NotExpressible(
-        f"{name} cannot be translated for this model's provider: {why}; leave it out, or name a "
+        f"{path} cannot be translated for this model's provider: {why}; leave it out, or name a "
         "target whose provider speaks your dialect (`provider/model`)",
-        param=name,
+        param=path,
     )
 
 

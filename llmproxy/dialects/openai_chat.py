@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeVar, assert_never, cast, get_args
 
 import orjson
 
-from ..core.errors import InvalidRequest, NotExpressible
+from ..core.errors import InvalidRequest
 from ..core.exchange import Json
 from ..core.usage import Usage
 from .chat import (
@@ -45,6 +45,7 @@ from .chat import (
     ToolChoice,
     ToolResult,
 )
+from .fields import inexpressible
 from .json_text import dumps
 
 DIALECT: Final = "openai_chat"
@@ -109,7 +110,7 @@ def _message(message: object, path: str) -> Message:
         case "tool":
             return Message(role=Role.USER, parts=(_tool_result(fields, path),))
         case "function":
-            raise _inexpressible(f"{path}.role", "deprecated in 2023; `tool` says the same")
+            raise inexpressible(f"{path}.role", "it is deprecated since 2023; `tool` says the same")
         case _:
             raise InvalidRequest(
                 f"{path}.role must be system, developer, user, assistant or tool",
@@ -126,7 +127,7 @@ def _assistant(fields: Json, path: str) -> Iterator[Part]:
     """Give thinking first, then words, then calls: the order in which they were made."""
     for name in ("audio", "function_call"):
         if fields.get(name) is not None:
-            raise _inexpressible(f"{path}.{name}", "earlier answers pass as text and tool calls")
+            raise inexpressible(f"{path}.{name}", "earlier answers can be text and tool calls")
     blocks = _list(fields.get("thinking_blocks"), f"{path}.thinking_blocks")
     for i, block in enumerate(blocks):
         if (thought := _thinking(block, f"{path}.thinking_blocks[{i}]")) is not None:
@@ -153,7 +154,7 @@ def _thinking(block: object, path: str) -> Thinking | RedactedThinking | None:
 def _tool_call(call: object, path: str) -> ToolCall:
     fields = _object(call, path)
     if fields.get("type", "function") != "function":
-        raise _inexpressible(f"{path}.type", "only calls of functions")
+        raise inexpressible(f"{path}.type", "only functions can be called")
     function = _object(fields.get("function"), f"{path}.function")
     return ToolCall(
         id=_string(fields.get("id"), f"{path}.id"),
@@ -204,7 +205,7 @@ def _content(fields: Json, path: str, parsers: Mapping[str, _PartParser]) -> Ite
         if not isinstance(kind, str):
             raise InvalidRequest(f"{place}.type must be a string", param=f"{place}.type")
         if kind not in parsers:
-            raise _inexpressible(f"{place}.type", f"{kind[:100]!r} has no place here")
+            raise inexpressible(f"{place}.type", f"{kind[:100]} has no place here")
         if mark is not None and i == len(items) - 1:
             part = {"cache_control": mark, **part}
         yield parsers[kind](part, place)
@@ -237,10 +238,10 @@ def _file(part: Json, path: str) -> Document:
     path = f"{path}.file"
     file = _object(part.get("file"), path)
     if file.get("file_id") is not None:
-        raise _inexpressible(f"{path}.file_id", "the file lies at OpenAI; send `file_data`")
+        raise inexpressible(f"{path}.file_id", "the file lies at OpenAI; send `file_data`")
     source = _inline(_string(file.get("file_data"), f"{path}.file_data"), f"{path}.file_data")
     if source.media_type != "application/pdf":
-        raise _inexpressible(f"{path}.file_data", "only PDF files")
+        raise inexpressible(f"{path}.file_data", "only PDF files are taken")
     return Document(
         source=source,
         title=_given(file, "filename", _string, path),
@@ -274,7 +275,7 @@ _USER_PARTS: Mapping[str, _PartParser] = {"text": _text, "image_url": _image, "f
 def _tool(tool: object, path: str) -> Tool:
     fields = _object(tool, path)
     if fields.get("type", "function") != "function":
-        raise _inexpressible(f"{path}.type", "only functions")
+        raise inexpressible(f"{path}.type", "only functions can be tools")
     function = _object(fields.get("function"), f"{path}.function")
     path = f"{path}.function"
     return Tool(
@@ -312,7 +313,7 @@ def _mode(value: object, path: str) -> Literal["auto", "none", "required"]:
 def _function_name(value: object, path: str) -> str:
     fields = _object(value, path)
     if fields.get("type") != "function":
-        raise _inexpressible(f"{path}.type", "only functions")
+        raise inexpressible(f"{path}.type", "only functions can be tools")
     function = _object(fields.get("function"), f"{path}.function")
     return _string(function.get("name"), f"{path}.function.name")
 
@@ -397,12 +398,6 @@ def _number(value: object, path: str) -> float:
     if type(value) not in (int, float):
         raise InvalidRequest(f"{path} must be a number", param=path)
     return cast("float", value)
-
-
-def _inexpressible(path: str, why: str) -> NotExpressible:
-    return NotExpressible(
-        f"{path} cannot be translated for this model's provider: {why}", param=path
-    )
 
 
 # answers ----------------------------------------------------------------------------------------

@@ -102,6 +102,7 @@ class Passthrough:
         sent = _parsed(b"".join(self._last))
         rest = _parsed(held)
         if any(self._wire.is_error(event, body) for event, body in sent):
+            self.complete = False
             raise StreamInterrupted(f"{self._provider} ended its answer with an error", told=True)
         if any(body is None and not self._wire.is_end(event, body) for event, body in rest):
             held, rest = b"", []  # half an event says nothing, and helps nobody

@@ -1,8 +1,8 @@
 """A cap on what is in flight; beyond it nothing waits, it is refused at once."""
 
-from collections.abc import Callable
+from math import inf
 
-from ..core.errors import Refused, TargetBusy
+from ..core.errors import TargetBusy
 from ..core.exchange import Exchange, Target
 from ..core.reply import Reply, Send
 from .layer import Layer
@@ -16,13 +16,16 @@ class InFlight:
     __slots__ = ("_limit", "count")
 
     def __init__(self, limit: int | None) -> None:
-        self._limit = limit
+        self._limit = inf if limit is None else limit
         self.count = 0
 
-    def admit(self, refusal: Callable[[], Refused]) -> None:
-        """Count one more, to be given back by `settle`; raises `refusal()` when full."""
-        if self._limit is not None and self.count >= self._limit:
-            raise refusal()
+    @property
+    def full(self) -> bool:
+        """No more may be admitted."""
+        return self.count >= self._limit
+
+    def admit(self) -> None:
+        """Count one more; `settle` must follow."""
         self.count += 1
 
     def settle(self, error: BaseException | None = None) -> None:
@@ -35,12 +38,12 @@ def limit(in_flight: InFlight) -> Layer:
 
     def layer(send: Send) -> Send:
         async def limited(exchange: Exchange, target: Target) -> Reply:
-            in_flight.admit(
-                lambda: TargetBusy(
+            if in_flight.full:
+                raise TargetBusy(
                     f"{target.provider} has as many requests in flight as it may have",
                     retry_after=BUSY_RETRY_AFTER,
                 )
-            )
+            in_flight.admit()
             try:
                 reply = await send(exchange, target)
             except BaseException:

@@ -108,13 +108,6 @@ class RouteTable:
         return f"{said}; GET /v1/models lists those that are"
 
 
-def _filled(target: Target, model: str, star: str) -> Target:
-    """Put the name as asked, or what the wildcard's `*` matched, in the place of a target's `*`."""
-    if target.model == "*":
-        return Target(provider=target.provider, model=model)
-    return Target(provider=target.provider, model=target.model.replace("*", star))
-
-
 def may_use(principal: Principal, model: str) -> bool:
     """Say whether the key's names and wildcards allow the model, by the name as asked."""
     if principal.models is None or model in principal.models:
@@ -126,8 +119,15 @@ def public_name(pattern: str, target: Target, offered: str) -> str | None:
     """Give the name under which a wildcard offers a provider's model; None where it does not."""
     if target.model == "*":
         return offered if matched(pattern, offered) is not None else None
-    star = matched(target.model, offered)
+    star = matched(target.model, offered) if "*" in target.model else None
     return None if star is None else pattern.replace("*", star)
+
+
+def _filled(target: Target, model: str, star: str) -> Target:
+    """Put the name as asked, or what the wildcard's `*` matched, in the place of a target's `*`."""
+    if target.model == "*":
+        return Target(provider=target.provider, model=model)
+    return Target(provider=target.provider, model=target.model.replace("*", star))
 
 
 def _shown(model: str) -> str:

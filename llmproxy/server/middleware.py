@@ -16,14 +16,17 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from ..core.errors import (
+    AllAttemptsFailed,
     LLMProxyError,
     LoopDetected,
     MethodNotAllowed,
     PathNotFound,
     RequestError,
+    UpstreamStatusError,
 )
 from ..core.exchange import Exchange, Outcome
 from ..dialects.errors import render_error
+from ..providers.base import returned
 from ..resilience.outcome import outcome_of
 from .endpoints import API, advice, dialect_of
 from .keys import EXCHANGE, KEYS, LIFECYCLE
@@ -140,6 +143,7 @@ def _error_response(
         headers={
             "content-type": "application/json",
             ID_HEADERS[exchange.dialect]: exchange.id,
+            **_providers_own(error),
             **answer.headers,
             **route_headers(exchange),
         },
@@ -147,6 +151,12 @@ def _error_response(
     if not request.content.is_eof():
         response.force_close()  # the rest of the body is never taken for a request
     return response
+
+
+def _providers_own(error: BaseException) -> dict[str, str]:
+    """Give a provider's headers that pass: its request's id, what is left of its limits."""
+    cause = error.cause if isinstance(error, AllAttemptsFailed) else error
+    return returned(cause.headers) if isinstance(cause, UpstreamStatusError) else {}
 
 
 def _tell(observers: Sequence[ExchangeObserver], exchange: Exchange) -> None:

@@ -46,7 +46,7 @@ WRITE_FAILED = "write_failed"
 # What drives a terminal (C0, DEL, C1), breaks a line in some reader (U+2028), lets a line read as
 # what it is not (bidirectional controls), or is no character (surrogates): CWE-117, CWE-150.
 UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 QUOTED = re.compile(r"[\s\"=\\\[\]{},]")
 COLOURS: Mapping[int, str] = {

@@ -62,8 +62,9 @@ class Speaker:
         answer = await self._upstream.send(request)
         try:
             reply = await self._open(answer, translator, exchange, target)
-        except BaseException:
+        except BaseException as error:
             answer.close()
+            self._mask(error)
             raise
         reply.add_done_callback(_settle(exchange, answer, translator))
         return reply
@@ -126,11 +127,19 @@ class Speaker:
                 if out := feed(data):
                     yield out
         except WIRE_ERRORS as error:
-            if translator.complete:  # a cut after the terminal event takes nothing away
-                return
-            raise broke_off(self._provider.name, error) from error
+            if not translator.complete:  # a cut after the terminal event takes nothing away
+                raise broke_off(self._provider.name, error) from error
+        except UpstreamStatusError as error:
+            self._mask(error)
+            raise
         if rest := translator.finish():
             yield rest
+
+    def _mask(self, error: BaseException) -> None:
+        """Take our key out of an error that came under a 200."""
+        if isinstance(error, UpstreamStatusError):
+            error.body = self._provider.mask(error.body)
+            error.message = self._provider.mask(error.message.encode()).decode()
 
     async def _open_plain(
         self, answer: Answer, translator: Translator, exchange: Exchange, target: Target

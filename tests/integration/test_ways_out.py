@@ -413,8 +413,9 @@ async def test_a_plain_answer_that_is_none_is_a_502(
 async def test_a_body_shorter_than_its_length_is_failed_over(
     start: Start, first: Provider, second: Provider
 ) -> None:
-    short = [head(200, [("content-type", "application/json"), ("content-length", "999")])]
-    first.then(*([*short, b'{"id": "chatcmpl-1"}', End.CLOSE] for _ in range(ATTEMPTS)))
+    promised = head(200, [("content-type", "application/json"), ("content-length", "999")])
+    short: list[Step] = [[promised, b'{"id": "chatcmpl-1"}', End.CLOSE] for _ in range(ATTEMPTS)]
+    first.then(*short)
     second.then(openai_plain())
     gateway = await start(routes(first, second, blame_at=ATTEMPTS))
 

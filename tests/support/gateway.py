@@ -20,6 +20,7 @@ from llmproxy.server.protocol import make_runner
 from .metrics import Numbers
 from .wire import JSON, Answer, ask, get
 
+ROOT = Path(__file__).parents[2]
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
@@ -121,7 +122,12 @@ class Command(Asked):
         self.lines: list[str] = []
         self._options = list(options)
         self._folder = folder
-        self._env = {"PATH": os.environ["PATH"], "HOME": str(folder), **(env or {})}
+        self._env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": str(ROOT),  # also where the package is not installed
+            **(env or {}),
+        }
         if text is not None:
             file = folder / "gateway.toml"
             file.write_text(text)

@@ -277,6 +277,7 @@ class Provider:
                     writer.write(move)
                     await writer.drain()
                     self.written += len(move)
+                    self._changed.set()
                 case asyncio.Event():
                     await move.wait()
                 case End.HANG:

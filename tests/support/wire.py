@@ -5,6 +5,7 @@ import json
 import socket
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -49,7 +50,11 @@ class Client:
         raw.setblocking(False)
         if self._receive_buffer is not None:  # before connecting, or the window is wider
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", self._port))
+        try:
+            await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", self._port))
+        except BaseException:
+            raw.close()
+            raise
         limit = self._receive_buffer or 2**26
         self._reader, self._writer = await asyncio.open_connection(sock=raw, limit=limit)
         return self
@@ -109,14 +114,14 @@ class Client:
 
     async def chunks(self) -> tuple[bytes, bool]:
         """Read a chunked body to its end, or to where it broke off."""
-        body = b""
-        try:
+        parts: list[bytes] = []
+        complete = False
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
             while size := int(await self.reader.readuntil(b"\r\n"), 16):
-                body += (await self.reader.readexactly(size + 2))[:-2]
+                parts.append((await self.reader.readexactly(size + 2))[:-2])
             await self.reader.readuntil(b"\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return body, False
-        return body, True
+            complete = True
+        return b"".join(parts), complete
 
     async def closed(self) -> bytes:
         """Read until the gateway closes the connection; return what came before."""

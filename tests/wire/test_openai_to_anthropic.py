@@ -6,6 +6,7 @@ why it gets none; `upstream.sse` or `upstream.json` its answer, and `expected.*`
 then reads, an error that ends it included.
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
@@ -88,9 +89,8 @@ def read(case: Path, name: str) -> Json:
 def chunks(case: Path) -> list[Json]:
     """Give the JSON of the events of an expected stream, `[DONE]` and errors left out."""
     events = (case / "expected.sse").read_bytes().removesuffix(b"data: [DONE]\n\n")
-    bodies = [
-        orjson.loads(event.removeprefix(b"data: ")) for event in events.split(b"\n\n") if event
-    ]
+    # not orjson: it refuses the lone surrogates that one case is about
+    bodies = [json.loads(event.removeprefix(b"data: ")) for event in events.split(b"\n\n") if event]
     return [body for body in bodies if "error" not in body]
 
 
@@ -208,10 +208,10 @@ def test_the_official_sdk_adds_a_stream_up(case: Path) -> None:
     state = ChatCompletionStreamState()
     for body in bodies:
         state.handle_chunk(ChatCompletionChunk.model_validate(body))
-    if not bodies or not (case / "expected.sse").read_bytes().endswith(b"[DONE]\n\n"):
+    if not (case / "expected.sse").read_bytes().endswith(b"[DONE]\n\n"):
         return
 
-    message = state.get_final_completion().choices[0].message
+    message = state.current_completion_snapshot.choices[0].message
 
     deltas = [choice["delta"] for body in bodies for choice in body["choices"]]
     assert message.content == "".join(delta.get("content", "") for delta in deltas)

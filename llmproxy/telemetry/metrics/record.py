@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
+from math import inf
 from operator import attrgetter
 
 from aioprometheus.collectors import Registry
@@ -242,4 +243,5 @@ def trace_id_of(traceparent: str) -> str | None:
 
 def _span(start: float, end: float) -> float:
     """Give the seconds from one to the other; 0 where they make no sense."""
-    return max(0.0, end - start)
+    seconds = end - start
+    return seconds if 0 < seconds < inf else 0.0

@@ -116,6 +116,20 @@ GC = (
 )
 
 
+RUNTIME: tuple[Family, ...] = (
+    LOOP_LAG,
+    BUILD_INFO,
+    CPU,
+    MAX_FDS,
+    VIRTUAL,
+    RESIDENT,
+    STARTED,
+    OPEN_FDS,
+    PYTHON,
+    *(family for family, _ in GC),
+)
+
+
 def _from_proc(proc: Path) -> tuple[tuple[Family, Reader], ...]:
     page, tick = resource.getpagesize(), os.sysconf("SC_CLK_TCK")
 

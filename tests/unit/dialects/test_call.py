@@ -109,6 +109,7 @@ def test_a_model_that_is_null_does_not_take_the_default() -> None:
         (b'{"a\\"model":"x","model":"m"}', b'"m"'),
         (b'{"a":"\\\\","model":"m\\"\\\\"}', b'"m\\"\\\\"'),
         (b'{"a":"caf\\u0065 {[","mod\\u0065l":"\\u006d"}', b'"\\u006d"'),
+        (b'{"a":"\\\\","b":"{","c":"model","model":"m"}', b'"m"'),
         (b'{"stream":true,"a":"stream","b":{"stream":1},"model":"m"}', b'"m"'),
     ],
 )

@@ -1,0 +1,47 @@
+"""`llmproxy check`."""
+
+import argparse
+import sys
+
+from .configuration import load
+from .tables import access, providers, routes
+from .verb import GOOD, Verb
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        help="configuration file (default: $LLMPROXY_CONFIG, else ./llmproxy.toml if it exists, "
+        "else the environment's provider keys)",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = load(options.file)
+    for warning in config.warnings:
+        print(f"{config.source}: warning: {warning}", file=sys.stderr)
+    print(f"{config.source}: good", end="\n\n")
+    print("\n".join(providers(config)), end="\n\n")
+    print("\n".join(routes(config)), end="\n\n")
+    print(access(config))
+    return GOOD
+
+
+VERB = Verb(
+    manual="""\
+Reads the file as `serve` would, calls nobody, and prints the providers and each model with its
+targets in the order in which they are tried. All problems are named at once, each with its place
+and what was probably meant. Variables and files that the configuration refers to have to exist.""",
+    epilog="""\
+examples:
+  llmproxy check llmproxy.toml
+  llmproxy check && systemctl restart llmproxy
+
+exit status:
+  0  the configuration is good
+  2  it is not, or wrong usage""",
+    options=_options,
+    run=_run,
+)

@@ -1,0 +1,49 @@
+"""Where the configuration is looked for, and how it is read."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..config.environment import from_environment
+from ..config.load import parse
+from ..config.schema import Config
+from ..core.errors import ConfigError
+
+VARIABLE = "LLMPROXY_CONFIG"
+USUAL = "llmproxy.toml"
+
+
+def load(
+    file: str | None, *, overrides: Mapping[str, Mapping[str, object]] | None = None
+) -> Config:
+    """
+    Give the configuration of `file`, else of $LLMPROXY_CONFIG, else of ./llmproxy.toml, else of
+    the environment.
+
+    Raises ConfigError, each problem with the file's name before it.
+    """
+    path = file or os.environ.get(VARIABLE) or (USUAL if Path(USUAL).exists() else None)
+    if path is None:
+        return from_environment(os.environ, overrides=overrides)
+    try:
+        text = read_file(path)
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError([f"{path}: cannot be read: {reason}"]) from error
+    try:
+        return parse(text, os.environ, read=read_file, source=path, overrides=overrides)
+    except ConfigError as error:
+        raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
+
+
+def read_file(path: str) -> str:
+    """Give a file's text; a byte order mark before it is dropped."""
+    return Path(path).read_text(encoding="utf-8-sig")
+
+
+def local_url(config: Config) -> str:
+    """Give the URL at which the gateway of this configuration is reached from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104  # compared, not bound
+        config.server.host, config.server.host
+    )
+    return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"

@@ -1,0 +1,77 @@
+"""`llmproxy serve`."""
+
+import argparse
+
+from .configuration import load
+from .verb import Verb, add_config_option
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_config_option(parser)
+    parser.add_argument(
+        "--host", help="address to listen on, over server.host (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "-p",
+        "--port",
+        type=int,
+        help="port to listen on, over server.port; 0 takes a free one (default: 8080)",
+    )
+    parser.add_argument(
+        "--allow-anonymous",
+        action="store_true",
+        help="listen beyond loopback without client keys: everyone who reaches the port spends "
+        "your money",
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="over logging.level (default: info, which has one line a request)",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("auto", "console", "json"),
+        help="over logging.format (default: auto, console on a terminal and JSON elsewhere)",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    given = {
+        "server": {
+            "host": options.host,
+            "port": options.port,
+            "allow_anonymous": options.allow_anonymous or None,
+        },
+        "logging": {"level": options.log_level, "format": options.log_format},
+    }
+    overrides = {
+        table: {name: value for name, value in values.items() if value is not None}
+        for table, values in given.items()
+    }
+    config = load(options.config, overrides=overrides)
+    from ..serve import run
+
+    return run(config)
+
+
+VERB = Verb(
+    manual="""\
+OpenAI and Anthropic SDKs change their base_url to it: http://127.0.0.1:8080/v1 for OpenAI's,
+http://127.0.0.1:8080 for Anthropic's. Metrics for Prometheus are at /metrics, probes at /livez and
+/readyz, the state of the providers at /health.
+
+SIGTERM and Ctrl-C stop it: it takes no more requests and lets those under way end within
+server.grace (60s). A second signal stops it at once.""",
+    epilog="""\
+examples:
+  llmproxy serve                                the environment's providers, or the mock
+  llmproxy serve --config llmproxy.toml
+  llmproxy serve --port 9000 --log-format json
+
+exit status:
+  0  stopped by a signal
+  1  failed, for instance because the port is taken
+  2  wrong usage or configuration; every problem is named at once""",
+    options=_options,
+    run=_run,
+)

@@ -1,0 +1,55 @@
+"""A configuration as people read it: its providers and its routes, in columns."""
+
+from collections.abc import Iterable, Sequence
+
+from ..config.schema import Config, ProviderConfig
+from ..config.vendors import vendor_of
+
+
+def routes(config: Config) -> list[str]:
+    """Give a line for each configured model with its targets, in the order they are tried."""
+    rows = [
+        (name, ", then ".join(str(target) for target in model.targets))
+        for name, model in config.models.items()
+    ]
+    rows.append(("PROVIDER/MODEL", f"that model at {_one_of(config.providers)}"))
+    return _columns([("MODEL", "TARGETS"), *rows])
+
+
+def providers(config: Config) -> list[str]:
+    """Give a line for each provider; keys are not shown."""
+    rows = [
+        (name, provider.kind, _address(provider), _credentials(provider))
+        for name, provider in config.providers.items()
+    ]
+    return _columns([("PROVIDER", "KIND", "ADDRESS", "KEY"), *rows])
+
+
+def access(config: Config) -> str:
+    """Say who may use the gateway."""
+    if config.keys:
+        return f"client keys: required ({', '.join(key.name for key in config.keys)})"
+    return "client keys: not required"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _address(provider: ProviderConfig) -> str:
+    if provider.kind == "mock":
+        return "built in"
+    vendor = vendor_of(provider.kind, provider.base_url)
+    return provider.base_url or (vendor.base_url if vendor else "")
+
+
+def _credentials(provider: ProviderConfig) -> str:
+    return "yes" if provider.api_key is not None else "none"
+
+
+def _one_of(names: Iterable[str]) -> str:
+    return " or ".join(names)

@@ -1,0 +1,52 @@
+"""Fixtures: scripted providers, and `llmproxy serve` as a process."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from tests.support.gateway import Command, model, provider
+from tests.support.provider import Provider
+
+Serve: TypeAlias = Callable[..., Awaitable[Command]]
+
+
+@pytest.fixture
+async def openai() -> AsyncIterator[Provider]:
+    """A provider of OpenAI's kind."""
+    async with Provider() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+async def anthropic() -> AsyncIterator[Provider]:
+    """A provider of Anthropic's kind."""
+    async with Provider() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Starts the command with TOML (or None) and options, and ends it after the test."""
+    async with AsyncExitStack() as stack:
+
+        async def started(text: str | None, *options: str, **env: str) -> Command:
+            return await stack.enter_async_context(Command(tmp_path, text, *options, env=env))
+
+        yield started
+
+
+@pytest.fixture
+def both(openai: Provider, anthropic: Provider) -> str:
+    """A configuration with `gpt-4` at OpenAI, then Anthropic, and `claude` at Anthropic."""
+    return "".join(
+        (
+            provider("openai", openai.url),
+            provider("anthropic", anthropic.url, kind="anthropic"),
+            model("gpt-4", "openai/gpt-4", "anthropic/claude-sonnet-4-5"),
+            model("claude", "anthropic/claude-sonnet-4-5"),
+            '\n[retry]\nbase_delay = "1ms"\n',
+        )
+    )

@@ -1,0 +1,114 @@
+"""Slow readers, and clients that leave in the middle of a crowd."""
+
+import asyncio
+
+from tests.support.answers import event, openai_events, openai_stream
+from tests.support.gateway import HELLO, model, provider
+from tests.support.provider import End, Provider, answer, stream
+from tests.support.wire import Client, request
+
+from .conftest import Start
+
+WORD = event({"choices": [{"index": 0, "delta": {"content": "x" * 4000}}]})
+MANY = 8_000  # 32 MB
+
+
+def one(first: Provider) -> str:
+    """`gpt-4` goes to the first provider."""
+    return provider("first", first.url) + model("gpt-4", "first/gpt-4")
+
+
+BODY = {"model": "gpt-4", "messages": HELLO, "stream": True}
+
+
+async def test_a_slow_reader_slows_the_provider_and_misses_nothing(
+    start: Start, first: Provider
+) -> None:
+    first.then(stream(*[WORD] * MANY, event("[DONE]")))
+    gateway = await start(one(first))
+    async with Client(gateway.port, receive_buffer=8192) as client:
+        await client.post("/v1/chat/completions", BODY)
+        await client.head()
+
+        written = await first.stalled()
+        body, complete = await client.chunks()
+
+    assert written < 16_000_000  # what the kernel's buffers take; not the gateway's memory
+    assert complete
+    assert body == WORD * MANY + event("[DONE]")
+
+
+async def test_others_are_served_while_readers_do_not_read(start: Start, first: Provider) -> None:
+    first.then(*(stream(*[WORD] * MANY) for _ in range(5)), openai_stream("Hi"))
+    gateway = await start(one(first))
+    idle = [Client(gateway.port, receive_buffer=8192) for _ in range(5)]
+    for client in idle:
+        await client.__aenter__()
+        await client.post("/v1/chat/completions", BODY)
+        await client.head()
+    await first.stalled()
+
+    answered = await asyncio.wait_for(gateway.chat(stream=True), 1.0)
+
+    assert answered.body == b"".join(openai_events("Hi"))
+    for client in idle:
+        client.vanish()
+    await first.client_left(5)
+
+
+async def test_a_crowd_that_leaves_frees_all_connections(start: Start, first: Provider) -> None:
+    first.always = lambda _: stream(*openai_events("a")[:2], End.HANG)
+    gateway = await start(one(first))
+    crowd = [Client(gateway.port) for _ in range(100)]
+    for client in crowd:
+        await client.__aenter__()
+        await client.post("/v1/chat/completions", BODY)
+    for client in crowd:
+        await client.until(b'"content":"a"')
+
+    for client in crowd:
+        client.vanish()
+
+    await first.client_left(100)
+    await first.idle()
+    numbers = await gateway.ended(100)
+    labels = {"provider": "first", "model": "gpt-4"}
+    assert numbers.value("llm_requests_total", status="cancelled", **labels) == 100
+    assert numbers.value("llm_requests_in_flight", provider="first") == 0
+
+
+async def test_a_client_that_leaves_while_its_turn_is_retried_ends_the_retries(
+    start: Start, first: Provider
+) -> None:
+    first.then(answer({}, status=503, headers=[("retry-after", "5")]))
+    gateway = await start(one(first))
+    async with Client(gateway.port) as client:
+        await client.post("/v1/chat/completions", BODY)
+        await first.asked()
+        await first.until(lambda: first.written > 0)
+
+        client.vanish()
+
+    numbers = await gateway.ended(1)
+    assert numbers.sum("llm_requests_total", status="cancelled") == 1
+    assert numbers.value("llm_retry_total", provider="first") == 0
+    assert len(first.requests) == 1
+
+
+async def test_a_client_that_leaves_while_it_sends_its_body_reaches_nobody(
+    start: Start, first: Provider
+) -> None:
+    gateway = await start(one(first))
+    async with Client(gateway.port) as client:
+        head = request("POST", "/v1/chat/completions", b"", {"content-length": "100"})
+        await client.send(head + b'{"mod')
+
+        client.leave()
+
+    numbers = await gateway.ended(1)
+    assert numbers.sum("llm_requests_total") == 1
+    assert (
+        numbers.value("llm_requests_total", provider="unknown", status="cancelled", model="unknown")
+        == 1
+    )
+    assert first.connections == 0

@@ -1,0 +1,42 @@
+"""Which translator stands between which dialects."""
+
+import orjson
+import pytest
+
+from llmproxy.config.schema import LimitsConfig
+from llmproxy.core.errors import NotExpressible
+from llmproxy.core.exchange import Call
+from llmproxy.dialects.passthrough import Passthrough
+from llmproxy.dialects.registry import WIRES, translator
+from llmproxy.dialects.translation import Translation
+from llmproxy.dialects.translator import Translator
+
+
+def between(client: str, provider: str) -> Translator:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    call = Call(
+        dialect=client,
+        model="m",
+        stream=False,
+        raw=orjson.dumps(body),
+        body=body,
+        model_span=None,
+        headers={},
+    )
+    return translator(call, provider, limits=LimitsConfig(), default_max_tokens=9, now=1)
+
+
+@pytest.mark.parametrize("dialect", WIRES)
+def test_the_same_dialect_passes_through(dialect: str) -> None:
+    assert isinstance(between(dialect, dialect), Passthrough)
+
+
+def test_an_openai_client_is_translated_to_an_anthropic_provider() -> None:
+    assert isinstance(between("openai_chat", "anthropic_messages"), Translation)
+
+
+def test_a_pair_that_nobody_translates_is_not_expressible() -> None:
+    with pytest.raises(NotExpressible, match="openai_chat") as caught:
+        between("anthropic_messages", "openai_chat")
+
+    assert caught.value.param == "model"

@@ -1,0 +1,503 @@
+"""The log: what a line says, and that writing it never holds up or fails a request."""
+
+import io
+import json
+import logging
+import os
+import pty
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmproxy.core.errors import (
+    AllAttemptsFailed,
+    LLMProxyError,
+    ModelNotFound,
+    UpstreamConnectError,
+    UpstreamStatusError,
+)
+from llmproxy.core.exchange import Attempt, Call, Exchange, Outcome, Principal, Target
+from llmproxy.core.usage import Usage
+from llmproxy.telemetry.log import (
+    CAPACITY,
+    LogWriter,
+    RequestLog,
+    configure,
+    console_line,
+    event,
+    json_line,
+)
+
+A = Target(provider="openai", model="gpt-4")
+B = Target(provider="anthropic", model="claude")
+LOGGER = logging.getLogger("llmproxy.test")
+SECRET = "sk-very-secret"
+FORBIDDEN = frozenset(
+    [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
+    + list("\u061c\u2028\u2029\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+)
+
+
+def refused(*, ours: bool = False, status: int = 503) -> UpstreamStatusError:
+    return UpstreamStatusError(
+        f"the provider said {SECRET}",
+        status=status,
+        dialect="openai_chat",
+        body=SECRET.encode(),
+        headers={"x": SECRET},
+        kind=SECRET,
+        code=SECRET,
+        ours=ours,
+        retryable=True,
+        fails_over=True,
+        blames_target=True,
+    )
+
+
+def call(model: str = "gpt-4") -> Call:
+    return Call(
+        dialect="openai_chat",
+        model=model,
+        stream=True,
+        raw=SECRET.encode(),
+        body={"messages": SECRET},
+        model_span=None,
+        headers={"authorization": SECRET},
+        query=SECRET,
+    )
+
+
+def exchange(**facts: object) -> Exchange:
+    """Give a stream that openai refused and anthropic answered."""
+    made = Exchange(
+        id="req-1",
+        started=10.0,
+        path="/v1/chat/completions",
+        dialect="openai_chat",
+        principal=Principal(key="team-a"),
+        call=call(),
+        attempts=[
+            Attempt(target=A, started=10.0, ended=10.2, outcome=Outcome.FAILED, error=refused()),
+            Attempt(target=B, started=10.2, first_frame=10.5, ended=12.0, outcome=Outcome.OK),
+        ],
+        answered_by=B,
+        usage=Usage(input_tokens=7, output_tokens=5),
+        status=200,
+        streamed=True,
+        first_token=10.5,
+        last_chunk=11.9,
+        ended=12.0,
+        outcome=Outcome.OK,
+    )
+    for name, fact in facts.items():
+        setattr(made, name, fact)
+    return made
+
+
+@contextmanager
+def written(path: Path, level: str = "info") -> Iterator[TextIO]:
+    """Log to the file as JSON; everything is written when the block is left."""
+    with path.open("w") as stream, closing(configure(level, "json", stream)):
+        yield stream
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def request_line(path: Path, finished: Exchange, level: str = "info") -> dict[str, Any]:
+    with written(path, level):
+        RequestLog().exchange_finished(finished)
+    (line,) = lines(path)
+    return line
+
+
+def record(message: str, **fields: Any) -> logging.LogRecord:
+    made = logging.LogRecord("llmproxy.test", logging.INFO, "", 0, message, (), None)
+    made.fields = fields
+    return made
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+def test_one_line_tells_the_whole_request(log: Path) -> None:
+    line = request_line(log, exchange())
+
+    assert line.pop("ts").endswith("Z")
+    assert line == {
+        "level": "info",
+        "logger": "llmproxy.request",
+        "event": "request",
+        "id": "req-1",
+        "key": "team-a",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "dialect": "openai_chat",
+        "model": "gpt-4",
+        "provider": "anthropic",
+        "target": "anthropic/claude",
+        "stream": True,
+        "status": 200,
+        "outcome": "ok",
+        "attempts": [
+            {
+                "target": "openai/gpt-4",
+                "outcome": "failed",
+                "ms": 200.0,
+                "error": "UpstreamStatusError",
+                "status": 503,
+            },
+            {"target": "anthropic/claude", "outcome": "ok", "ms": 1800.0},
+        ],
+        "tokens": {"input": 7, "output": 5, "cache_read": 0, "cache_write": 0, "reasoning": 0},
+        "first_token_ms": 500.0,
+        "ms": 2000.0,
+    }
+
+
+def test_a_request_that_got_nowhere_has_a_line_too(log: Path) -> None:
+    bare = Exchange(
+        id="1", started=0.0, path="/v1/models", dialect="openai_chat", method="GET", ended=0.5
+    )
+
+    line = request_line(log, bare)
+
+    assert (line["method"], line["path"], line["ms"]) == ("GET", "/v1/models", 500.0)
+    assert "model" not in line
+    assert "provider" not in line
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ModelNotFound("no model gpt-9"), "ModelNotFound: no model gpt-9"),
+        (refused(status=429), "UpstreamStatusError: the provider answered 429"),
+        (
+            AllAttemptsFailed(UpstreamConnectError("openai: no connection"), []),
+            "UpstreamConnectError: openai: no connection",
+        ),
+        (KeyError(SECRET), "KeyError"),
+        (OSError(24, SECRET), "OSError: Too many open files"),
+        (LLMProxyError("x" * 1000), f"LLMProxyError: {'x' * 200}"),
+    ],
+)
+def test_an_error_speaks_only_in_our_own_words(log: Path, error: Exception, text: str) -> None:
+    line = request_line(log, exchange(error=error, outcome=Outcome.FAILED))
+
+    assert line["error"] == text
+
+
+def test_bodies_headers_queries_and_provider_words_are_not_written(log: Path) -> None:
+    error = AllAttemptsFailed(refused(ours=True), [refused()])
+
+    request_line(log, exchange(error=error, outcome=Outcome.FAILED))
+
+    assert SECRET not in log.read_text()
+
+
+def test_a_traceback_leaves_out_the_words_of_foreign_exceptions(log: Path) -> None:
+    with written(log):
+        try:
+            try:
+                exchange().call.headers[SECRET]  # type: ignore[union-attr]  # it has one
+            except KeyError as cause:
+                raise LLMProxyError("our own words") from cause
+        except LLMProxyError as error:
+            event(LOGGER, logging.ERROR, "bug", exc_info=error)
+
+    (line,) = lines(log)
+    assert SECRET not in log.read_text()
+    assert "KeyError" in line["traceback"]
+    assert "test_a_traceback" in line["traceback"]
+    assert line["traceback"].endswith("LLMProxyError: our own words")
+
+
+def test_a_refused_key_is_a_warning_with_advice(log: Path) -> None:
+    attempt = Attempt(target=A, started=0.0, ended=0.1, error=refused(ours=True, status=401))
+
+    line = request_line(log, exchange(attempts=[attempt]), level="warning")
+
+    assert line["level"] == "warning"
+    assert line["advice"] == "check the key and the account of openai: it answered 401"
+
+
+def test_at_level_warning_an_ordinary_request_has_no_line(log: Path) -> None:
+    with written(log, "warning"):
+        RequestLog().exchange_finished(exchange())
+
+    assert lines(log) == []
+
+
+def test_an_opened_circuit_is_a_warning(log: Path) -> None:
+    with written(log):
+        RequestLog().circuit_changed("openai", "open")
+        RequestLog().circuit_changed("openai", "closed")
+
+    said = [(line["level"], line["provider"], line["to"]) for line in lines(log)]
+    assert said == [("warning", "openai", "open"), ("info", "openai", "closed")]
+
+
+def test_a_client_s_long_names_are_clipped(log: Path) -> None:
+    line = request_line(log, exchange(call=call("m" * 10_000), path="/" + "p" * 10_000))
+
+    assert len(line["model"]) == 200
+    assert len(line["path"]) == 200
+
+
+def test_fields_cannot_pass_for_the_line_s_own(log: Path) -> None:
+    with written(log):
+        event(LOGGER, logging.INFO, "real", event="forged", level="forged")
+
+    (line,) = lines(log)
+    assert (line["event"], line["level"]) == ("real", "info")
+
+
+def test_others_are_heard_from_warning_on(log: Path) -> None:
+    with written(log, "debug"):
+        logging.getLogger("aiohttp.server").info("not this")
+        logging.getLogger("aiohttp.server").warning("this %s", "one")
+        LOGGER.debug("ours")
+
+    assert [line["event"] for line in lines(log)] == ["this one", "ours"]
+
+
+def test_a_message_that_does_not_fit_its_arguments_is_written_as_it_is(log: Path) -> None:
+    with log.open("w") as stream, closing(configure("info", "json", stream)) as writer:
+        writer.handle(logging.LogRecord("other", logging.ERROR, "", 0, "a %d", ("b",), None))
+
+    assert [line["event"] for line in lines(log)] == ["a %d"]
+
+
+@given(st.text(st.characters(codec=None)), st.text(st.characters(codec=None)))
+def test_any_text_is_one_printable_line(message: str, value: str) -> None:
+    hostile = record(message, field=value, items=[{"inner": value}])
+
+    for line in (json_line(hostile), console_line(hostile)):
+        assert line.endswith("\n")
+        assert FORBIDDEN.isdisjoint(line[:-1])
+        line.encode()
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_json_is_read_back_as_it_was(value: str) -> None:
+    line = json.loads(json_line(record("event", field=value)))
+
+    assert line["field"] == value
+
+
+@pytest.mark.parametrize("odd", [2**80, "\ud800", object(), {1: b"bytes"}])
+def test_odd_values_do_not_lose_the_line(odd: object) -> None:
+    line = json.loads(json_line(record("event", field=odd)))
+
+    assert line["event"] == "event"
+    assert SECRET not in console_line(record("event", field=odd))
+
+
+def test_an_object_shows_its_type_and_nothing_of_itself() -> None:
+    line = record("event", call=call(), error=KeyError(SECRET))
+
+    assert SECRET not in json_line(line)
+    assert SECRET not in console_line(line)
+    assert "call=<Call>" in console_line(line)
+
+
+def test_the_console_quotes_what_has_blanks() -> None:
+    line = console_line(
+        record("start", port=8080, name='a "b"', no=None, yes=True, list=[1, "x y"])
+    )
+
+    assert (
+        line.partition(" ")[2]
+        == 'info     start port=8080 name="a \\"b\\"" yes=true list=[1, "x y"]\n'
+    )
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, TextIO]]:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as stream:
+        yield ours, stream
+    os.close(ours)
+
+
+def test_on_a_terminal_the_log_is_for_people_and_in_colour(terminal: tuple[int, TextIO]) -> None:
+    screen, stream = terminal
+
+    with closing(configure("info", "auto", stream)):
+        event(LOGGER, logging.INFO, "start", port=8080)
+
+    shown = os.read(screen, 1000).decode()
+    assert "\x1b[32minfo" in shown
+    assert "start" in shown
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_colour_can_be_refused(
+    terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    screen, stream = terminal
+    monkeypatch.setenv(name, value)
+
+    with closing(configure("info", "auto", stream)):
+        event(LOGGER, logging.INFO, "start", port=8080)
+
+    shown = os.read(screen, 1000).decode()
+    assert "start port=8080" in shown
+    assert "\x1b" not in shown
+
+
+def test_without_a_terminal_there_is_no_colour_even_on_a_console(log: Path) -> None:
+    with log.open("w") as stream, closing(configure("info", "console", stream)):
+        event(LOGGER, logging.INFO, "start", port=8080)
+
+    assert log.read_text().endswith(" info     start port=8080\n")
+
+
+def test_a_traceback_on_the_console_follows_its_line(log: Path) -> None:
+    with log.open("w") as stream, closing(configure("info", "console", stream)):
+        event(LOGGER, logging.ERROR, "bug", exc_info=KeyError(SECRET))
+
+    first, second = log.read_text().splitlines()
+    assert first.endswith("bug")
+    assert second == "  KeyError"
+
+
+def test_a_reader_that_has_stopped_holds_nobody_up_and_lines_are_counted() -> None:
+    reading, writing = os.pipe()
+    writer = LogWriter(writing, json_line, logging.INFO, capacity=10)
+
+    for _ in range(2000):
+        event(LOGGER, logging.INFO, "line", text="x" * 1000)
+    lost = writer.lost()["queue_full"]
+
+    received = io.BytesIO()
+
+    def read() -> None:
+        while data := os.read(reading, 65536):
+            received.write(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    os.close(writing)
+    writer.close()
+    reader.join()
+    os.close(reading)
+    assert lost > 0
+    assert received.getvalue().count(b"\n") + lost == 2000
+
+
+def test_a_full_disk_is_counted_and_survived(capfd: pytest.CaptureFixture[str]) -> None:
+    with open("/dev/full", "w") as full, closing(configure("info", "json", full)) as writer:  # noqa: PTH123  # a device
+        for _ in range(7):
+            event(LOGGER, logging.INFO, "line")
+        writer.close()
+
+        assert writer.lost() == {"queue_full": 0, "write_failed": 7}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_closed_pipe_is_counted_and_survived(capfd: pytest.CaptureFixture[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe, closing(configure("info", "json", pipe)) as writer:
+        event(LOGGER, logging.INFO, "line")
+        writer.close()
+
+        assert writer.lost()["write_failed"] == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_line_cut_by_a_failure_is_closed_off_by_the_next(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = iter([b"cut", OSError(28, "full"), OSError(28, "full"), None])
+    write = os.write
+
+    def flaky(descriptor: int, data: bytes) -> int:
+        result = next(results)
+        if isinstance(result, OSError):
+            raise result
+        return write(descriptor, result or data)
+
+    with log.open("w") as stream:
+        writer = LogWriter(stream.fileno(), console_line, logging.INFO)
+        monkeypatch.setattr("llmproxy.telemetry.log.os.write", flaky)
+        writer._write(b"first\n")
+        writer._write(b"second\n")
+        writer._write(b"third\n")
+        writer.close()
+
+    assert log.read_bytes() == b"cut\nthird\n"
+    assert writer.lost()["write_failed"] == 2
+
+
+def test_a_terminal_made_non_blocking_by_another_loses_nothing() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    writer = LogWriter(writing, json_line, logging.INFO)
+    for _ in range(300):
+        event(LOGGER, logging.INFO, "line", text="x" * 1000)
+    received = io.BytesIO()
+
+    def read() -> None:
+        while data := os.read(reading, 65536):
+            received.write(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    os.close(writing)
+    writer.close()
+    reader.join()
+    os.close(reading)
+
+    assert received.getvalue().count(b"\n") == 300
+    assert writer.lost() == {"queue_full": 0, "write_failed": 0}
+
+
+def test_closing_puts_logging_back_as_it_was(log: Path) -> None:
+    def state() -> tuple[object, ...]:
+        root, ours = logging.getLogger(), logging.getLogger("llmproxy")
+        return root.level, ours.level, list(root.handlers), logging.logThreads
+
+    before = state()
+
+    with written(log, "debug"):
+        during = state()
+
+    assert state() == before
+    assert during != before
+
+
+def test_a_level_that_is_off_builds_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(logging, "LogRecord", lambda *args: made.append(args))
+    logging.getLogger("llmproxy").setLevel(logging.ERROR)
+
+    try:
+        RequestLog().exchange_finished(exchange())
+        event(LOGGER, logging.INFO, "line")
+    finally:
+        logging.getLogger("llmproxy").setLevel(logging.NOTSET)
+
+    assert made == []
+
+
+def test_importing_or_observing_configures_nothing() -> None:
+    root = logging.getLogger()
+    before = list(root.handlers)
+
+    RequestLog().exchange_finished(exchange())
+
+    assert root.handlers == before
+    assert CAPACITY == 10_000
