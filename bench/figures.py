@@ -54,8 +54,9 @@ def _read_opening(seen: Observation, window: Window, idle_kib: float) -> dict[st
 
 
 def _read_requests(_seen: Observation, window: Window, _idle_kib: float) -> dict[str, float]:
-    values = {"requests_per_s": window.answers / window.seconds}
-    return values | _cost("request_us", window, window.answers)
+    return _flow("requests_per_s", window, window.answers) | _cost(
+        "request_us", window, window.answers
+    )
 
 
 def _read_lone_chunks(_seen: Observation, window: Window, _idle_kib: float) -> dict[str, float]:
@@ -63,8 +64,16 @@ def _read_lone_chunks(_seen: Observation, window: Window, _idle_kib: float) -> d
 
 
 def _read_burst(_seen: Observation, window: Window, _idle_kib: float) -> dict[str, float]:
-    values = {"burst_chunks_per_s": window.chunks / window.seconds}
-    return values | _cost("burst_chunk_us", window, window.chunks)
+    return _flow("burst_chunks_per_s", window, window.chunks) | _cost(
+        "burst_chunk_us", window, window.chunks
+    )
+
+
+# A window in which nothing arrived (the machine stood still) has neither a flow nor a cost.
+
+
+def _flow(key: str, window: Window, count: int) -> dict[str, float]:
+    return {key: count / window.seconds} if count else {}
 
 
 def _cost(key: str, window: Window, count: int) -> dict[str, float]:

@@ -122,7 +122,7 @@ async def _upstreams(app: web.Application, *, via: str) -> AsyncIterator[None]:
             sends[name] = _stack(app, provider, provider_config, upstreams[name], loop)
             if (request := provider.models_request()) is not None:
                 lists[name] = request
-        app[CATALOG] = Catalog(lists, upstreams, loop)
+        app[CATALOG] = Catalog(lists, upstreams, loop.time)
         app[GATEWAY] = Gateway(
             sends=sends,
             cooldowns=Cooldowns(),

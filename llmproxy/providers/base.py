@@ -10,10 +10,10 @@ from ..core.secret import Secret
 FORWARDED = frozenset({"accept", "idempotency-key", "traceparent", "tracestate", "user-agent"})
 FORWARDED_PREFIXES = ("anthropic-", "openai-", "x-stainless-", "x-claude-code-")
 RETURNED = frozenset({
-    "openai-organization", "openai-processing-ms", "openai-version", "request-id",
-    "retry-after", "retry-after-ms", "x-request-id", "x-should-retry",
+    "openai-processing-ms", "openai-version", "request-id", "retry-after", "retry-after-ms",
+    "x-request-id", "x-should-retry",
 })  # fmt: skip
-RETURNED_PREFIXES = ("anthropic-", "x-ratelimit-")
+RETURNED_PREFIXES = ("anthropic-ratelimit-", "x-ratelimit-")  # not the account's name
 
 
 class Provider(Protocol):

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping
+from math import inf
 
 import orjson
 
 from ..core.errors import UpstreamError
-from ..core.exchange import HttpRequest
+from ..core.exchange import Clock, HttpRequest
 from .send import WIRE_ERRORS, Upstream
 
 KEPT = 300.0
@@ -27,13 +28,13 @@ class Catalog:
         self,
         requests: Mapping[str, HttpRequest],
         upstreams: Mapping[str, Upstream],
-        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
     ) -> None:
         self._requests = requests
         self._upstreams = upstreams
-        self._loop = loop
+        self._clock = clock
         self._lists: dict[str, list[str]] = {}
-        self._stale_at = dict.fromkeys(requests, 0.0)
+        self._stale_at = dict.fromkeys(requests, -inf)
         self._locks = {name: asyncio.Lock() for name in requests}
 
     async def models(self, provider: str) -> list[str]:
@@ -41,7 +42,7 @@ class Catalog:
         if provider not in self._requests:
             return []
         async with self._locks[provider]:
-            if self._loop.time() >= self._stale_at[provider]:
+            if self._clock() >= self._stale_at[provider]:
                 await self._refresh(provider)
         return self._lists.get(provider, [])
 
@@ -52,7 +53,7 @@ class Catalog:
                 self._lists[provider] = await self._ask(provider)
         except (UpstreamError, *WIRE_ERRORS, TimeoutError, ValueError):
             kept = KEPT_FAILURE
-        self._stale_at[provider] = self._loop.time() + kept
+        self._stale_at[provider] = self._clock() + kept
 
     async def _ask(self, provider: str) -> list[str]:
         answer = await self._upstreams[provider].send(self._requests[provider])

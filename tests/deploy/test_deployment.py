@@ -47,7 +47,9 @@ def kubernetes_config() -> tuple[Config, list[str]]:
 
 def test_the_configuration_for_compose_is_accepted_and_needs_no_account() -> None:
     config = compose_config()
+    path = SERVICES["gateway"]["environment"]["LLMPROXY_CONFIG"]
 
+    assert SERVICES["gateway"]["volumes"] == [f"./llmproxy.toml:{path}:ro"]
     assert config.warnings == ()
     assert {provider.kind for provider in config.providers.values()} == {"mock"}
     assert [key.name for key in config.keys] == ["compose"]
@@ -61,7 +63,9 @@ def test_the_configuration_for_kubernetes_is_accepted_and_reads_what_is_mounted(
     assert config.keys
     assert read
     assert all(path.startswith(f"{mounts['secrets']}/") for path in read)
-    assert CONTAINER["args"] == ["serve", "--config", f"{mounts['config']}/llmproxy.toml"]
+    assert CONTAINER["env"] == [
+        {"name": "LLMPROXY_CONFIG", "value": f"{mounts['config']}/llmproxy.toml"}
+    ]
 
 
 def test_the_unit_reads_the_secrets_that_its_example_names() -> None:

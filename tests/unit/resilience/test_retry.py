@@ -48,7 +48,12 @@ def test_the_bound_of_the_wait_doubles_up_to_the_cap() -> None:
 
 def test_jitter_is_full_between_nothing_and_the_bound() -> None:
     asked: list[tuple[float, float]] = []
-    generator = waits(POLICY, lambda: 0.0, lambda low, high: asked.append((low, high)) or 0.0)
+
+    def uniform(low: float, high: float) -> float:
+        asked.append((low, high))
+        return 0.0
+
+    generator = waits(POLICY, lambda: 0.0, uniform)
     next(generator)
 
     generator.send(failure())

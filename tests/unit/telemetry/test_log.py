@@ -465,7 +465,9 @@ def test_a_terminal_made_non_blocking_by_another_loses_nothing() -> None:
     assert writer.lost() == {"queue_full": 0, "write_failed": 0}
 
 
-def test_closing_puts_logging_back_as_it_was(log: Path) -> None:
+def test_closing_puts_logging_back_as_it_was(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "logThreads", True)
+
     def state() -> tuple[object, ...]:
         root, ours = logging.getLogger(), logging.getLogger("llmproxy")
         return root.level, ours.level, list(root.handlers), logging.logThreads

@@ -336,9 +336,10 @@ def test_names_beyond_the_limit_count_as_other() -> None:
 def test_a_configured_name_always_fits() -> None:
     made = metrics(max_models=0)
 
-    play(made, exchange(A))
+    play(made, exchange(A, route=route("late")))
+    play(made, exchange(A, route=route("late"), answered=False, outcome=Outcome.FAILED))
 
-    assert numbers(made).sum("llm_requests_total", model="gpt-4") == 1
+    assert numbers(made).sum("llm_requests_total", model="late") == 2
 
 
 def test_a_name_of_any_length_is_no_label() -> None:

@@ -1,0 +1,142 @@
+"""What goes to a provider over HTTP: address, key, and which headers pass."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from llmproxy.config.schema import ProviderConfig
+from llmproxy.core.errors import InvalidRequest
+from llmproxy.core.exchange import Call, HttpRequest
+from llmproxy.core.secret import Secret
+from llmproxy.providers.base import returned
+from llmproxy.providers.http import HttpProvider
+
+VIA = "1.1 llmproxy-test"
+
+
+def call(headers: Mapping[str, str] = {}, query: str = "") -> Call:
+    return Call(
+        dialect="openai_chat",
+        model="m",
+        stream=False,
+        raw=b"{}",
+        body={},
+        model_span=None,
+        headers=headers,
+        query=query,
+    )
+
+
+def openai(**options: object) -> HttpProvider:
+    config = ProviderConfig(kind="openai", api_key=Secret("sk-provider"), **options)  # type: ignore[arg-type]
+    return HttpProvider("openai", config, via=VIA)
+
+
+def anthropic(**options: object) -> HttpProvider:
+    config = ProviderConfig(kind="anthropic", api_key=Secret("sk-provider"), **options)  # type: ignore[arg-type]
+    return HttpProvider("anthropic", config, via=VIA)
+
+
+def ask(provider: HttpProvider, asked: Call) -> HttpRequest:
+    return provider.request(asked, provider.dialect(asked.dialect), b"{}", "req_1")
+
+
+def test_the_base_url_is_as_each_vendors_sdk_has_it() -> None:
+    assert ask(openai(), call()).url == "https://api.openai.com/v1/chat/completions"
+    assert ask(anthropic(), call()).url == "https://api.anthropic.com/v1/messages"
+    assert (
+        ask(openai(base_url="http://h:8000/v1/"), call()).url == "http://h:8000/v1/chat/completions"
+    )
+
+
+def test_each_vendor_gets_its_key_its_own_way() -> None:
+    assert ask(openai(), call()).headers["authorization"] == "Bearer sk-provider"
+    assert ask(anthropic(), call()).headers["x-api-key"] == "sk-provider"
+    assert "authorization" not in ask(anthropic(), call()).headers
+
+
+def test_a_provider_without_a_key_gets_none() -> None:
+    provider = HttpProvider("local", ProviderConfig(kind="openai"), via=VIA)
+
+    assert "authorization" not in ask(provider, call()).headers
+
+
+def test_only_allowed_headers_of_the_client_pass() -> None:
+    passing = {
+        "accept": "text/event-stream",
+        "anthropic-beta": "a, b",
+        "openai-organization": "org",
+        "x-stainless-lang": "python",
+        "x-claude-code-session-id": "1",
+        "idempotency-key": "k",
+        "traceparent": "00-1-2-03",
+        "user-agent": "sdk/1",
+    }
+    stopped = {
+        "authorization": "Bearer client",
+        "x-api-key": "client",
+        "cookie": "c",
+        "connection": "close",
+        "host": "evil",
+        "x-forwarded-for": "1.2.3.4",
+        "accept-encoding": "gzip",
+        "via": "1.1 other",
+    }
+
+    sent = ask(anthropic(), call({**passing, **stopped})).headers
+
+    assert {name: sent[name] for name in passing} == passing
+    assert "client" not in str(sent)
+    assert sent["accept-encoding"] == "identity"
+    assert sent["via"] == VIA
+    assert not {"cookie", "connection", "host", "x-forwarded-for"} & set(sent)
+
+
+def test_configured_headers_are_sent_and_further_ones_pass() -> None:
+    provider = openai(headers={"X-Team": Secret("blue")}, forward_headers=("X-Trace",))
+
+    sent = ask(provider, call({"x-trace": "t", "x-team": "red"})).headers
+
+    assert sent["x-team"] == "blue"
+    assert sent["x-trace"] == "t"
+
+
+def test_anthropic_gets_a_version_unless_the_client_names_one() -> None:
+    named = call({"anthropic-version": "2099-01-01"})
+
+    assert ask(anthropic(), call()).headers["anthropic-version"] == "2023-06-01"
+    assert ask(anthropic(), named).headers["anthropic-version"] == "2099-01-01"
+
+
+def test_the_query_string_passes_as_sent() -> None:
+    assert ask(openai(), call(query="a=%2F&b")).url.endswith("/chat/completions?a=%2F&b")
+
+
+@pytest.mark.parametrize(
+    "asked", [call({"user-agent": "\udcff"}), call(query="a b"), call(query="é")]
+)
+def test_bytes_that_cannot_be_passed_on_are_the_clients_error(asked: Call) -> None:
+    with pytest.raises(InvalidRequest):
+        ask(openai(), asked)
+
+
+def test_a_key_echoed_in_an_error_is_masked() -> None:
+    body = b'{"error": {"message": "bad key sk-provider", "type": "invalid_request_error"}}'
+
+    error = openai().status_error(400, {}, body, "openai_chat", 0.0)
+
+    assert b"sk-provider" not in error.body
+    assert "sk-provider" not in error.message
+
+
+def test_to_the_client_pass_request_ids_waits_and_limits_and_nothing_else() -> None:
+    passing = {
+        "x-request-id": "1",
+        "request-id": "2",
+        "retry-after": "3",
+        "x-ratelimit-remaining-tokens": "4",
+        "anthropic-ratelimit-requests-limit": "5",
+    }
+    stopped = {"set-cookie": "c", "server": "s", "openai-organization": "o", "connection": "close"}
+
+    assert returned({**passing, **stopped}) == passing

@@ -1,0 +1,53 @@
+"""Ready, stopping, drained."""
+
+import asyncio
+
+from llmproxy.core.errors import ShuttingDown
+from llmproxy.core.exchange import Exchange
+from llmproxy.server.lifecycle import Lifecycle
+
+
+def exchange() -> Exchange:
+    return Exchange(id="r", started=0.0, path="/", dialect="openai_chat")
+
+
+def test_ready_is_between_the_start_and_the_stop() -> None:
+    lifecycle = Lifecycle()
+    assert not lifecycle.ready
+    lifecycle.started = True
+    assert lifecycle.ready
+    lifecycle.stopping = True
+
+    assert not lifecycle.ready
+
+
+async def test_drained_when_the_last_exchange_has_ended() -> None:
+    lifecycle = Lifecycle()
+    one, two = exchange(), exchange()
+    lifecycle.began(one)
+    lifecycle.began(two)
+    waiting = asyncio.ensure_future(lifecycle.drained())
+
+    lifecycle.ended(one)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    lifecycle.ended(two)
+
+    await waiting
+
+
+async def test_drained_at_once_when_nothing_is_under_way() -> None:
+    await Lifecycle().drained()
+
+
+def test_what_is_under_way_is_interrupted_with_an_error_to_tell() -> None:
+    lifecycle = Lifecycle()
+    waiting, busy = exchange(), exchange()
+    heard: list[BaseException] = []
+    waiting.interrupt = heard.append
+    lifecycle.began(waiting)
+    lifecycle.began(busy)
+
+    lifecycle.interrupt()
+
+    assert [type(error) for error in heard] == [ShuttingDown]
