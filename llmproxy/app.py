@@ -28,6 +28,7 @@ from .resilience.cooldown import Cooldowns
 from .resilience.layer import stack
 from .resilience.limit import InFlight, limit
 from .resilience.retry import retry
+from .resilience.watch import Watches
 from .routing.table import RouteTable
 from .server import ops
 from .server.endpoints import ENDPOINTS, Operation
@@ -41,6 +42,7 @@ from .server.keys import (
     METRICS,
     PROVIDERS,
     ROUTES,
+    WATCHES,
 )
 from .server.lifecycle import Lifecycle
 from .server.middleware import observing
@@ -111,34 +113,32 @@ def create_app(config: Config) -> web.Application:
 async def _upstreams(app: web.Application, *, via: str) -> AsyncIterator[None]:
     """Open a pool for each provider, and the gateway over them; close them in the end."""
     config = app[CONFIG]
-    loop = asyncio.get_running_loop()
+    watches = app[WATCHES] = Watches(asyncio.get_running_loop())
     async with AsyncExitStack() as pools:
         upstreams: dict[str, Upstream] = {}
         sends: dict[str, Send] = {}
         lists = {}
         for name, provider_config in config.providers.items():
             provider = make_provider(name, provider_config, via=f"1.1 {via}")
-            upstreams[name] = await _open(pools, name, provider_config, loop)
-            sends[name] = _stack(app, provider, provider_config, upstreams[name], loop)
+            upstreams[name] = await _open(pools, name, provider_config)
+            sends[name] = _stack(app, provider, provider_config, upstreams[name])
             if (request := provider.models_request()) is not None:
                 lists[name] = request
-        app[CATALOG] = Catalog(lists, upstreams, loop.time)
+        app[CATALOG] = Catalog(lists, upstreams, watches.time)
         app[GATEWAY] = Gateway(
             sends=sends,
             cooldowns=Cooldowns(),
             in_flight=InFlight(config.limits.in_flight),
-            loop=loop,
+            watches=watches,
         )
         app[LIFECYCLE].started = True
         yield
 
 
-async def _open(
-    pools: AsyncExitStack, name: str, config: ProviderConfig, loop: asyncio.AbstractEventLoop
-) -> Upstream:
+async def _open(pools: AsyncExitStack, name: str, config: ProviderConfig) -> Upstream:
     if config.kind == "mock":
         return MockUpstream(config.mock)
-    session = await pools.enter_async_context(open_session(config, loop))
+    session = await pools.enter_async_context(open_session(config, asyncio.get_running_loop()))
     return HttpUpstream(name, config, session)
 
 
@@ -147,18 +147,18 @@ def _stack(
     provider: Provider,
     config: ProviderConfig,
     upstream: Upstream,
-    loop: asyncio.AbstractEventLoop,
 ) -> Send:
     """word( retry( limit( breaker( attempt( speak )))))"""
     speaker = Speaker(provider, upstream, app[CONFIG].limits, time.time)  # noqa: TID251
     breakers, in_flight = app[PROVIDERS][provider.name]
+    watches = app[WATCHES]
     return stack(
         speaker.speak,
         speaker.word,
-        retry(config.retry, loop.time),
+        retry(config.retry, watches.time),
         limit(in_flight),
-        guard(breakers, loop.time),
-        attempt(config.timeouts, loop, app[METRICS]),
+        guard(breakers, watches.time),
+        attempt(config.timeouts, watches, app[METRICS]),
     )
 
 

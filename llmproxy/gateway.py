@@ -8,7 +8,6 @@ One exchange, from admission to settlement.
 Whoever was admitted is settled, exactly once, on every way out; nothing on the way out awaits.
 """
 
-import asyncio
 from collections.abc import Mapping
 
 from .core.errors import GatewayBusy
@@ -17,7 +16,7 @@ from .core.reply import Reply, Send
 from .resilience.cooldown import Cooldowns
 from .resilience.failover import failover
 from .resilience.limit import BUSY_RETRY_AFTER, InFlight
-from .resilience.watch import Watch
+from .resilience.watch import Watches
 
 
 class Gateway:
@@ -29,12 +28,12 @@ class Gateway:
         sends: Mapping[str, Send],
         cooldowns: Cooldowns,
         in_flight: InFlight,
-        loop: asyncio.AbstractEventLoop,
+        watches: Watches,
     ) -> None:
         self._sends = sends
         self._cooldowns = cooldowns
         self._in_flight = in_flight
-        self._loop = loop
+        self._watches = watches
 
     async def open(self, exchange: Exchange) -> Reply:
         """
@@ -51,14 +50,14 @@ class Gateway:
             )
         self._in_flight.admit()
         try:
-            with Watch(self._loop) as watch:
+            with self._watches.watch() as watch:
                 exchange.interrupt = watch.interrupt
                 reply = await failover(
                     exchange,
                     exchange.route.targets,
                     self._sends,
                     self._cooldowns,
-                    self._loop.time,
+                    self._watches.time,
                 )
         except BaseException:
             self._in_flight.settle()

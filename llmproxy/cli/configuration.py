@@ -22,12 +22,13 @@ def load(
 
     Raises ConfigError, each problem with the file's name before it.
     """
-    path = file or os.environ.get(VARIABLE) or (USUAL if Path(USUAL).exists() else None)
-    if path is None:
-        return from_environment(os.environ, overrides=overrides)
+    asked = file or os.environ.get(VARIABLE)
+    path = asked or USUAL
     try:
         text = read_file(path)
     except (OSError, ValueError) as error:  # ValueError: not UTF-8
+        if asked is None and isinstance(error, FileNotFoundError):
+            return from_environment(os.environ, overrides=overrides)
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError([f"{path}: cannot be read: {reason}"]) from error
     try:

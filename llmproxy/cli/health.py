@@ -1,7 +1,6 @@
 """`llmproxy health`."""
 
 import argparse
-from urllib.parse import urlsplit
 
 from ..core.errors import ConfigError
 from .configuration import load, local_url
@@ -29,7 +28,7 @@ def _run(options: argparse.Namespace) -> int:
         for problem in error.problems:
             fail("health", problem)
         return FAILED
-    if urlsplit(url).path in ("", "/"):
+    if "/" not in url.partition("://")[2].rstrip("/"):
         url = f"{url.rstrip('/')}/readyz"
     try:
         with request("GET", url, timeout=TIMEOUT) as answer:

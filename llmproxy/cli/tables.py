@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from ..config.check import has_auth_header
 from ..config.schema import Config, ProviderConfig
 from ..config.vendors import vendor_of
 
@@ -48,7 +49,9 @@ def _address(provider: ProviderConfig) -> str:
 
 
 def _credentials(provider: ProviderConfig) -> str:
-    return "yes" if provider.api_key is not None else "none"
+    if provider.api_key is not None:
+        return "yes"
+    return "in a header" if has_auth_header(provider) else "none"
 
 
 def _one_of(names: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ from .wildcard import matched, overlap
 PROVIDER_NAME = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # a token of RFC 9110, 5.6.2
 KEY_HASH = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+METRICS_WORDS = ("unknown", "other")  # label values that stand for no single name
 LONGEST_KEY = 4096  # bytes; the key ring takes no longer one
 
 AUTH_HEADERS = frozenset({"authorization", "x-api-key", "api-key"})
@@ -108,8 +109,8 @@ def _check_provider(
     place = at("providers", name)
     if not PROVIDER_NAME.fullmatch(name):
         findings.problem(place, "a provider's name has letters, digits, `_`, `.` and `-` only")
-    elif name == "unknown":
-        findings.problem(place, "this name stands for no provider at all in the metrics")
+    elif name in METRICS_WORDS:
+        findings.problem(place, "this name stands for something else in the metrics")
     if not findings.sound(place):
         return
     for option in fields(provider):
@@ -260,6 +261,8 @@ def _check_model(
         findings.problem(place, "a model's name is printable and not empty, without outer spaces")
     elif name.count("*") > 1:
         findings.problem(place, "a wildcard has one `*`")
+    elif name in METRICS_WORDS:
+        findings.problem(place, "this name stands for something else in the metrics")
     if not findings.sound(place):
         return
     if not model.targets:

@@ -60,7 +60,7 @@ def parse(
     return replace(config, source=source, warnings=tuple(findings.warnings))
 
 
-def options_of(table: type) -> dict[str, tuple[Option, Any]]:
+def options_of(table: Any) -> dict[str, tuple[Option, Any]]:
     """Give a table's options by name, each with its type; a field without docs is none."""
     hints = get_type_hints(table, include_extras=True)
     return {

@@ -164,15 +164,19 @@ class ProviderConfig:
         None,
     )
     api_key: Secret | None = option(
-        '`"env:NAME"` or `"file:/path"`; a literal works, with a warning. Default for openai and '
-        "anthropic: the vendor's usual variable, when the base URL is the vendor's own.",
+        '`"env:NAME"` or `"file:/path"`; a literal works, with a warning. Default: the usual '
+        "variable of the vendor whose own base URL this is (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, "
+        "`GROQ_API_KEY`, ...); elsewhere no key.",
         None,
     )
     headers: Mapping[str, Secret] = option(
-        "Further headers of each request; values may be references.", factory=dict
+        "Further headers of each request; values are texts or references.", factory=dict
     )
     forward_headers: tuple[str, ...] = option(
-        "Client headers that pass besides the usual ones.", ()
+        "Client headers that pass besides the usual ones: `accept`, `anthropic-*`, `openai-*`, "
+        "`x-stainless-*`, `x-claude-code-*`, `idempotency-key`, `traceparent`, `tracestate`, "
+        "`user-agent`.",
+        (),
     )
     ca_file: Path | None = option("PEM file of further certificate authorities to trust.", None)
     proxy: Url | None = option("HTTP proxy on the way to the provider.", None)

@@ -113,12 +113,12 @@ def check_bounds(value: float, least: float | None, most: float | None) -> None:
 
 
 def written_duration(seconds: float) -> str:
-    """Give a duration as one writes it, in the largest unit that keeps it whole and short."""
+    """Give a duration as one writes it, in the largest unit that keeps it whole; parts of a millisecond are lost."""
     for unit in ("h", "m", "s"):
         amount = seconds / SECONDS[unit]
         if amount.is_integer() and (amount > 2 or unit == "s") and seconds:
-            return f"{amount:g}{unit}"
-    return f"{seconds * 1000:g}ms" if seconds else "0s"
+            return f"{int(amount)}{unit}"
+    return f"{round(seconds * 1000)}ms" if seconds else "0s"
 
 
 def written_size(count: int) -> str:

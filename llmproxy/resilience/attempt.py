@@ -1,17 +1,16 @@
 """One try at one target: bounded in time, and written down."""
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 from ..config.schema import TimeoutsConfig
 from ..core.errors import DeadlineExceeded, LLMProxyError, UpstreamError, UpstreamTimeout
-from ..core.exchange import Attempt, Exchange, Target
+from ..core.exchange import Attempt, Clock, Exchange, Target
 from ..core.reply import Reply, Send
 from .layer import Layer
 from .outcome import outcome_of
-from .watch import Watch
+from .watch import Watches
 
 
 class AttemptObserver(Protocol):
@@ -21,9 +20,7 @@ class AttemptObserver(Protocol):
     def attempt_ended(self, exchange: Exchange, attempt: Attempt) -> None: ...
 
 
-def attempt(
-    timeouts: TimeoutsConfig, loop: asyncio.AbstractEventLoop, observer: AttemptObserver
-) -> Layer:
+def attempt(timeouts: TimeoutsConfig, watches: Watches, observer: AttemptObserver) -> Layer:
     """
     Record the attempt and clip it to the limits: its own, and what the request has left.
 
@@ -33,12 +30,12 @@ def attempt(
 
     def layer(send: Send) -> Send:
         async def attempted(exchange: Exchange, target: Target) -> Reply:
-            record = Attempt(target=target, started=loop.time())
+            record = Attempt(target=target, started=watches.time())
             exchange.attempts.append(record)
             observer.attempt_started(exchange, record)
-            ended = partial(_ended, loop, observer, exchange, record)
+            ended = partial(_ended, watches.time, observer, exchange, record)
             try:
-                with Watch(loop) as watch:
+                with watches.watch() as watch:
                     watch.until(*_limit(timeouts, exchange, record))
                     reply = await send(exchange, target)
             except BaseException as error:
@@ -46,7 +43,7 @@ def attempt(
                     error.deadline = exchange.deadline
                 ended(error)
                 raise
-            record.first_frame = loop.time()
+            record.first_frame = watches.time()
             reply.add_done_callback(ended)
             return reply
 
@@ -76,13 +73,13 @@ def _limit(
 
 
 def _ended(
-    loop: asyncio.AbstractEventLoop,
+    clock: Clock,
     observer: AttemptObserver,
     exchange: Exchange,
     attempt: Attempt,
     error: BaseException | None,
 ) -> None:
-    attempt.ended = loop.time()
+    attempt.ended = clock()
     attempt.error = error
     attempt.outcome = outcome_of(error)
     observer.attempt_ended(exchange, attempt)

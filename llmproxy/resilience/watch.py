@@ -1,11 +1,12 @@
 """
-A time limit that may be moved at no cost, and that says what it was.
+Time limits that may be moved at no cost, and that say what they were.
 
-`asyncio.timeout` sets a timer each time it is moved; a stream moves its limit twice a chunk.
-Here moving it later only stores a number: the timer that is set looks at the number when it
-fires, and goes on waiting if there is time left. When the time is up the task is cancelled, and
-on leaving the block that cancellation becomes the error given with the limit. A cancellation
-from elsewhere (the client left) passes as it is, also when both come at once.
+`asyncio.timeout` sets a timer for each request and each time it is moved; a stream moves its
+limit twice a chunk. Here a limit is a number in a `Watch`. One sweep, four times a second, looks
+at all numbers and sets a timer only for those whose time is near; a timer that fires looks at the
+number again, which may have moved on. When the time is up the task is cancelled, and on leaving
+the block that cancellation becomes the error given with the limit. A cancellation from elsewhere
+(the client left) passes as it is, also when both come at once.
 """
 
 import asyncio
@@ -14,25 +15,64 @@ from math import inf
 from types import TracebackType
 from typing import Self
 
+PERIOD = 0.25
+
+
+class Watches:
+    """Makes watches for the tasks of one loop, and sweeps those that are far from their time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.time = loop.time
+        self.call_at = loop.call_at
+        self.next_sweep = inf
+        self._far: set[Watch] = set()
+
+    def watch(self) -> "Watch":
+        """Give a watch, to be used in a `with` block."""
+        return Watch(self)
+
+    def add(self, watch: "Watch") -> None:
+        """Look at the watch in each sweep, until it is near its time or discarded."""
+        self._far.add(watch)
+        if self.next_sweep == inf:
+            self._schedule()
+
+    def discard(self, watch: "Watch") -> None:
+        """Look at the watch no more."""
+        self._far.discard(watch)
+
+    def _schedule(self) -> None:
+        self.next_sweep = self.time() + PERIOD
+        self.call_at(self.next_sweep, self._sweep)
+
+    def _sweep(self) -> None:
+        self.next_sweep = inf
+        if self._far:
+            self._schedule()
+            for watch in [watch for watch in self._far if watch.when < self.next_sweep]:
+                watch.arm()
+
 
 class Watch:
-    """Bounds what one task does in a `with` block."""
+    """Bounds what one task does in a `with` block; `when` is the loop time at which it ends."""
 
     __slots__ = (
         "_armed",
         "_cancelling",
         "_error",
+        "_far",
         "_fired",
         "_handle",
         "_inside",
-        "_loop",
         "_task",
-        "_when",
+        "_watches",
+        "when",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._when = inf
+    def __init__(self, watches: Watches) -> None:
+        self.when = inf
+        self._watches = watches
+        self._far = False
         self._armed = inf
         self._handle: asyncio.TimerHandle | None = None
         self._error: Callable[[], BaseException] | None = None
@@ -41,16 +81,25 @@ class Watch:
 
     def until(self, when: float, error: Callable[[], BaseException]) -> None:
         """End the block with `error()` at loop time `when`, instead of what was set before."""
-        self._when = when
+        self.when = when
         self._error = error
-        if when < self._armed:
-            self._arm()
+        if self._far or self._handle is not None:
+            if when < self._armed and when < self._watches.next_sweep:
+                self.arm()
+        else:
+            self._start()
 
     def interrupt(self, error: BaseException) -> None:
         """End the block with `error` now; once it has been left, do nothing."""
         if self._inside and self._fired is None:
             self._fired = error
             self._task.cancel()
+
+    def arm(self) -> None:
+        """Set a timer: the time is near."""
+        self._stop()
+        self._armed = self.when
+        self._handle = self._watches.call_at(self.when, self._due)
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
@@ -67,26 +116,34 @@ class Watch:
         traceback: TracebackType | None,
     ) -> None:
         self._inside = False
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        self._stop()
         if self._fired is None:
             return
         ours_alone = self._task.uncancel() <= self._cancelling
         if ours_alone and isinstance(error, asyncio.CancelledError):
             raise self._fired from error
 
-    def _arm(self) -> None:
+    def _start(self) -> None:
+        if self.when == inf:
+            return
+        self._far = True
+        self._watches.add(self)
+        if self.when < self._watches.next_sweep:
+            self.arm()
+
+    def _stop(self) -> None:
+        if self._far:
+            self._watches.discard(self)
+            self._far = False
         if self._handle is not None:
             self._handle.cancel()
-        self._armed = self._when
-        self._handle = self._loop.call_at(self._when, self._due)
+            self._handle = None
+        self._armed = inf
 
     def _due(self) -> None:
         self._handle = None
         self._armed = inf
-        if self._when > self._loop.time():
-            if self._when < inf:
-                self._arm()
+        if self.when > self._watches.time():
+            self._start()
         elif self._error is not None:
             self.interrupt(self._error())

@@ -1,6 +1,5 @@
 """An HTTP request of the API: its body read and looked at, its route found, its answer relayed."""
 
-import asyncio
 from collections.abc import Mapping
 from math import inf, isfinite
 
@@ -10,8 +9,8 @@ from ..config.schema import LimitsConfig
 from ..core.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedEncoding
 from ..core.exchange import Exchange
 from ..dialects.call import parse_call
-from ..resilience.watch import Watch
-from .keys import CONFIG, EXCHANGE, GATEWAY, ROUTES
+from ..resilience.watch import Watches
+from .keys import CONFIG, EXCHANGE, GATEWAY, ROUTES, WATCHES
 from .relay import relay
 
 
@@ -22,7 +21,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     assert exchange.principal is not None
     headers = joined(request)
     exchange.call = parse_call(
-        await _read_body(request, config.limits),
+        await _read_body(request, config.limits, request.app[WATCHES]),
         dialect=exchange.dialect,
         headers=headers,
         query=request.rel_url.raw_query_string,
@@ -34,7 +33,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     reply = await gateway.open(exchange)
     error: BaseException | None = None
     try:
-        return await relay(request, exchange, reply, config)
+        return await relay(request, exchange, reply)
     except BaseException as raised:
         error = raised
         raise
@@ -51,19 +50,18 @@ def joined(request: web.Request) -> Mapping[str, str]:
     return headers
 
 
-async def _read_body(request: web.Request, limits: LimitsConfig) -> bytes:
+async def _read_body(request: web.Request, limits: LimitsConfig, watches: Watches) -> bytes:
     """Read the body within the limits; raises RequestError."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedEncoding("compressed request bodies are not taken: send it plain")
     if (request.content_length or 0) > limits.body:
         raise RequestTooLarge(f"the body is over {limits.body} bytes")
-    loop = asyncio.get_running_loop()
     try:
         if request.content.is_eof():
             return await request.read()
-        with Watch(loop) as watch:
+        with watches.watch() as watch:
             watch.until(
-                loop.time() + limits.body_time,
+                watches.time() + limits.body_time,
                 lambda: RequestTimeout(f"the body was not complete within {limits.body_time:g} s"),
             )
             return await request.read()

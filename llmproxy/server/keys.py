@@ -1,7 +1,5 @@
 """Typed keys of what is kept on the application and on a request."""
 
-from typing import TypeAlias
-
 from aiohttp import web
 
 from ..config.schema import Config
@@ -10,12 +8,11 @@ from ..gateway import Gateway
 from ..policy.keys import KeyRing
 from ..resilience.breaker import Breakers
 from ..resilience.limit import InFlight
+from ..resilience.watch import Watches
 from ..routing.table import RouteTable
 from ..telemetry.metrics.record import Metrics
 from ..upstream.catalog import Catalog
 from .lifecycle import Lifecycle
-
-ByProvider: TypeAlias = dict[str, tuple[Breakers, InFlight]]
 
 CONFIG = web.AppKey("config", Config)
 ROUTES = web.AppKey("routes", RouteTable)
@@ -23,6 +20,7 @@ KEYS = web.AppKey("keys", KeyRing)
 METRICS = web.AppKey("metrics", Metrics)
 LIFECYCLE = web.AppKey("lifecycle", Lifecycle)
 GATEWAY = web.AppKey("gateway", Gateway)
+WATCHES = web.AppKey("watches", Watches)
 CATALOG = web.AppKey("catalog", Catalog)
 PROVIDERS = web.AppKey("providers", dict[str, tuple[Breakers, InFlight]])
 

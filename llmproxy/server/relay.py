@@ -8,17 +8,17 @@ error event of the client's dialect, and as anything else with a torn connection
 were complete.
 """
 
-import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 
 from aiohttp import web
 
-from ..config.schema import Config, TimeoutsConfig
+from ..config.schema import TimeoutsConfig
 from ..core.errors import LLMProxyError, StreamInterrupted, UpstreamTimeout
 from ..core.exchange import Exchange
 from ..core.reply import Reply
-from ..resilience.watch import Watch
+from ..resilience.watch import Watches
+from .keys import CONFIG, WATCHES
 
 ID_HEADERS = {"openai_chat": "x-request-id", "anthropic_messages": "request-id"}
 """Where each dialect's SDK looks for a request's id: the provider's, or ours where it has none."""
@@ -26,9 +26,7 @@ ID_HEADERS = {"openai_chat": "x-request-id", "anthropic_messages": "request-id"}
 LINGER = 1.0  # seconds that a provider has to end its answer after the terminal event
 
 
-async def relay(
-    request: web.Request, exchange: Exchange, reply: Reply, config: Config
-) -> web.StreamResponse:
+async def relay(request: web.Request, exchange: Exchange, reply: Reply) -> web.StreamResponse:
     """
     Send the reply on; gives the finished response, or raises ConnectionError when it was cut.
 
@@ -37,7 +35,8 @@ async def relay(
     headers = _headers(exchange, reply)
     if not reply.streamed and reply.rest is None:
         return web.Response(status=reply.status, body=reply.first, headers=headers)
-    timeouts = config.providers[reply.target.provider].timeouts
+    watches = request.app[WATCHES]
+    timeouts = request.app[CONFIG].providers[reply.target.provider].timeouts
     response = web.StreamResponse(status=reply.status, headers=headers)
     if reply.length is not None:
         response.content_length = reply.length
@@ -45,12 +44,12 @@ async def relay(
     exchange.status = reply.status
     await response.prepare(request)
     try:
-        await _move(response, exchange, reply, timeouts)
+        await _move(response, exchange, reply, timeouts, watches)
     except LLMProxyError as error:
         if reply.complete():  # only the end of the connection was missing
             return response
         exchange.error = error
-        if not await _told(response, reply, error, timeouts):
+        if not await _told(response, reply, error, timeouts, watches):
             abort(request)
     return response
 
@@ -63,10 +62,13 @@ def abort(request: web.Request) -> None:
 
 
 async def _move(
-    response: web.StreamResponse, exchange: Exchange, reply: Reply, timeouts: TimeoutsConfig
+    response: web.StreamResponse,
+    exchange: Exchange,
+    reply: Reply,
+    timeouts: TimeoutsConfig,
+    watches: Watches,
 ) -> None:
     """Move all parts; raises what broke the answer off, ConnectionError if the client did."""
-    loop = asyncio.get_running_loop()
     provider = reply.target.provider
     ends_by = exchange.ends_by
     if not reply.streamed:
@@ -78,7 +80,7 @@ async def _move(
     def over() -> UpstreamTimeout:
         return UpstreamTimeout(f"{provider} did not end its answer within the time for the whole")
 
-    with Watch(loop) as watch:
+    with watches.watch() as watch:
         exchange.interrupt = watch.interrupt
 
         def limit(seconds: float, error: Callable[[], BaseException]) -> None:
@@ -87,7 +89,7 @@ async def _move(
             else:
                 watch.until(ends_by, over)
 
-        now = loop.time()
+        now = watches.time()
         if reply.streamed:
             exchange.first_token = exchange.last_chunk = now
         limit(timeouts.client_stall, _stalled)
@@ -97,7 +99,7 @@ async def _move(
         limit(timeouts.idle, silent)
         async with aclosing(reply.rest) as rest:
             async for data in rest:
-                now = exchange.last_chunk = loop.time()
+                now = exchange.last_chunk = watches.time()
                 limit(timeouts.client_stall, _stalled)
                 await response.write(data)
                 limit(LINGER if reply.complete() else timeouts.idle, silent)
@@ -108,7 +110,11 @@ def _stalled() -> BaseException:
 
 
 async def _told(
-    response: web.StreamResponse, reply: Reply, error: LLMProxyError, timeouts: TimeoutsConfig
+    response: web.StreamResponse,
+    reply: Reply,
+    error: LLMProxyError,
+    timeouts: TimeoutsConfig,
+    watches: Watches,
 ) -> bool:
     """Write the error as the stream's last event; False where the answer has no place for one."""
     if isinstance(error, StreamInterrupted) and error.told:
@@ -116,9 +122,8 @@ async def _told(
     event = reply.fail(error)
     if not event:
         return False
-    loop = asyncio.get_running_loop()
-    with Watch(loop) as watch:
-        watch.until(loop.time() + timeouts.client_stall, _stalled)
+    with watches.watch() as watch:
+        watch.until(watches.time() + timeouts.client_stall, _stalled)
         await response.write(event)
     return True
 

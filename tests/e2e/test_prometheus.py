@@ -44,11 +44,8 @@ async def test_the_five_metrics_are_read_back_by_the_query_api(
         await prometheus.value(
             'llm_request_duration_seconds_count{provider="openai",status="success"}', 4
         )
-        await prometheus.value(
-            'histogram_quantile(0.5, llm_request_duration_seconds_bucket{provider="anthropic"})'
-            " < bool 0.1",
-            1,
-        )
+        buckets = 'sum by (le) (llm_request_duration_seconds_bucket{provider="anthropic"})'
+        await prometheus.value(f"histogram_quantile(0.5, {buckets}) <= bool 0.1", 1)
         await prometheus.value('llm_circuit_state{provider="openai"}', 1)
         await prometheus.value('llm_circuit_state{provider="anthropic"}', 0)
         await prometheus.value('llm_retry_total{provider="openai"}', 3)

@@ -224,6 +224,23 @@ async def test_runtime_metrics_follow_the_conventions(
     assert numbers.sum("llm_build_info") == 1
 
 
+async def test_a_loop_that_is_held_up_shows_in_its_lag(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    gateway = await start(pair(first, second))
+    await gateway.numbers()
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 0.8
+    while loop.time() < until:  # hold the loop up, as a bug would
+        pass
+
+    while (lag := (await gateway.numbers()).value("llm_event_loop_lag_seconds")) == 0:
+        pass
+
+    assert lag is not None
+    assert lag > 0.2
+
+
 async def test_a_hostile_model_name_neither_breaks_the_page_nor_forges_a_series(
     start: Start, first: Provider
 ) -> None:

@@ -40,6 +40,7 @@ def test_a_target_at_an_unknown_provider_is_told_the_nearest_one() -> None:
         ("a", "[]", "models.a.targets: there is none"),
         ("a", '["here/x", "here/x"]', "models.a.targets[1]: here/x is there twice"),
         ('""', '["here/x"]', 'models."": a model\'s name is printable and not empty'),
+        ("other", '["here/x"]', "models.other: this name stands for something else"),
         ('" a"', '["here/x"]', 'models." a": a model\'s name is printable and not empty'),
     ],
 )

@@ -92,7 +92,7 @@ def test_a_provider_overrides_single_options_of_the_global_tables() -> None:
         {PROVIDER}
         [providers.here.timeouts]
         idle = "5m"
-        [providers.other]
+        [providers.second]
         kind = "mock"
         [timeouts]
         idle = 3
@@ -102,7 +102,7 @@ def test_a_provider_overrides_single_options_of_the_global_tables() -> None:
 
     assert config.providers["here"].timeouts.idle == 300.0
     assert config.providers["here"].timeouts.connect == 0.1
-    assert config.providers["other"].timeouts == config.timeouts
+    assert config.providers["second"].timeouts == config.timeouts
 
 
 def test_none_takes_an_inherited_limit_away() -> None:

@@ -113,7 +113,7 @@ def test_the_page_has_the_option(path: str) -> None:
         (table, name, written_default(hint, option))
         for table, (_, hint_of_table) in options_of(Config).items()
         if is_dataclass(hint_of_table)
-        for name, (option, hint) in options_of(hint_of_table).items()  # type: ignore[arg-type]
+        for name, (option, hint) in options_of(hint_of_table).items()
     ],
 )
 def test_a_default_is_written_as_it_is_read(table: str, name: str, written: str | None) -> None:

@@ -1,0 +1,57 @@
+"""`llmproxy serve`, up to the point where it serves."""
+
+from pathlib import Path
+
+import pytest
+
+from llmproxy.cli import main
+from llmproxy.config.schema import Config
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """Return the configurations that were served; serving ends at once, with status 7."""
+    configs: list[Config] = []
+
+    def run(config: Config) -> int:
+        configs.append(config)
+        return 7
+
+    monkeypatch.setattr("llmproxy.serve.run", run)
+    return configs
+
+
+def test_its_status_is_that_of_the_gateway(served: list[Config]) -> None:
+    assert main(["serve"]) == 7
+
+
+def test_options_win_over_the_file(folder: Path, served: list[Config]) -> None:
+    (folder / "x.toml").write_text(
+        '[server]\nport = 1\ngrace = 2\n[logging]\nlevel = "error"\n[providers.m]\nkind = "mock"\n',
+        encoding="utf-8",
+    )
+
+    main(["serve", "-c", "x.toml", "-p", "0", "--log-level", "debug", "--log-format", "json"])
+
+    (config,) = served
+    assert (config.server.port, config.server.grace) == (0, 2.0)
+    assert (config.logging.level, config.logging.format) == ("debug", "json")
+
+
+def test_beyond_loopback_it_has_to_be_told_in_so_many_words(
+    served: list[Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = main(["serve", "--host", "0.0.0.0"])
+    allowed = main(["serve", "--host", "0.0.0.0", "--allow-anonymous"])
+
+    assert (refused, allowed) == (2, 7)
+    assert "server.host: 0.0.0.0 can be reached from elsewhere" in capsys.readouterr().err
+    assert [config.server.host for config in served] == ["0.0.0.0"]
+
+
+def test_a_port_out_of_range_is_wrong_usage(
+    served: list[Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--port", "70000"]) == 2
+    assert "server.port: " in capsys.readouterr().err
+    assert served == []
