@@ -87,8 +87,8 @@ def _cost(key: str, window: Window, count: int) -> dict[str, float]:
 STEPS = (
     Step(
         name="opening",
-        load=Load(connections=1000, chunks=65, rate=10, once=1, open=1, warm=0.5, seconds=2),
-        quick=Load(connections=1000, chunks=50, rate=10, once=1, open=1, warm=0.3, seconds=0.7),
+        load=Load(connections=1000, chunks=48, rate=5, once=1, open=1, warm=0.5, seconds=2),
+        quick=Load(connections=1000, chunks=40, rate=5, once=1, open=1, warm=0.3, seconds=0.7),
         read=_read_opening,
     ),
     Step(

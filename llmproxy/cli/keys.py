@@ -11,8 +11,17 @@ from .verb import GOOD, Verb
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("new",), help="new: make a client key")
     parser.add_argument(
-        "--name", default="team-a", help="who the key is for, in logs (default: team-a)"
+        "--name",
+        type=_name,
+        default="team-a",
+        help="who the key is for, in logs (default: team-a)",
     )
+
+
+def _name(text: str) -> str:
+    if not text or not text.isprintable():
+        raise argparse.ArgumentTypeError("a name is printable and not empty")
+    return text
 
 
 def _run(options: argparse.Namespace) -> int:

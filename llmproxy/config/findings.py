@@ -41,14 +41,16 @@ def at(place: str, key: str | int) -> str:
 
 def quoted(text: str) -> str:
     """Give the text as a TOML string; what cannot be printed is escaped."""
-    escaped = "".join(
-        f"\\{char}" if char in '"\\' else char if char.isprintable() else f"\\u{ord(char):04X}"
-        for char in text
-    )
-    return f'"{escaped}"'
+    return f'"{"".join(_escaped(char) for char in text)}"'
 
 
 def suggestion(wrong: str, known: Iterable[str], *, otherwise: str = "") -> str:
     """Give ` (did you mean …?)` where something known is near, else `otherwise`."""
     near = get_close_matches(wrong[:100], list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else otherwise
+
+
+def _escaped(char: str) -> str:
+    if char in '"\\':
+        return f"\\{char}"
+    return char if char.isprintable() else f"\\U{ord(char):08X}"

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from ..core.errors import LLMProxyError, StreamInterrupted, UpstreamProtocolError
-from ..core.exchange import Call, Json, Target
+from ..core.exchange import Call, Json
 from ..core.usage import Usage
 from ..framing.sse import Event, EventCutter, parse_events
 from .errors import render_event
@@ -31,11 +31,23 @@ TAIL_BYTES = 64 * 1024
 USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*(?=\{)')
 
 
+def with_model(call: Call, model: str) -> bytes:
+    """Give the client's own bytes, with `model` in place of the one asked for."""
+    name = orjson.dumps(model)
+    if call.model_span is None:
+        brace = call.raw.index(b"{") + 1
+        comma = b"," if call.body else b""
+        return call.raw[:brace] + b'"model":' + name + comma + call.raw[brace:]
+    if call.model == model:
+        return call.raw
+    start, end = call.model_span
+    return call.raw[:start] + name + call.raw[end:]
+
+
 class Passthrough:
     """A Translator between equal dialects."""
 
     __slots__ = (
-        "_call",
         "_counts",
         "_cutter",
         "_end_mark",
@@ -47,13 +59,12 @@ class Passthrough:
         "content",
     )
 
-    def __init__(self, call: Call, wire: Wire, *, limit: int) -> None:
+    def __init__(self, wire: Wire, *, provider: str, limit: int) -> None:
         self.content = False
         self.complete = False
-        self._call = call
         self._wire = wire
         self._end_mark = wire.END_MARK
-        self._provider = "the provider"
+        self._provider = provider
         self._cutter = EventCutter(limit)
         self._last: deque[bytes] = deque(maxlen=KEPT_READS)
         self._usage_read = b""
@@ -62,22 +73,9 @@ class Passthrough:
     @property
     def usage(self) -> Usage | None:
         """The token counts so far; a read that holds some is parsed when they are asked for."""
-        self._count_kept()
+        if self._usage_read:
+            self._count_kept()
         return self._wire.usage(self._counts)
-
-    def request(self, target: Target) -> bytes:
-        """Give the client's own bytes, with the target's model in place of the one asked for."""
-        self._provider = target.provider
-        call = self._call
-        name = orjson.dumps(target.model)
-        if call.model_span is None:
-            brace = call.raw.index(b"{") + 1
-            comma = b"," if call.body else b""
-            return call.raw[:brace] + b'"model":' + name + comma + call.raw[brace:]
-        if call.model == target.model:
-            return call.raw
-        start, end = call.model_span
-        return call.raw[:start] + name + call.raw[end:]
 
     def feed(self, data: bytes) -> bytes:
         """Give all events that are complete now, byte for byte."""
@@ -119,7 +117,7 @@ class Passthrough:
         if not isinstance(parsed, dict):
             raise UpstreamProtocolError(f"{self._provider} answered with what is no JSON object")
         if self._wire.is_error(Event("", body), parsed):
-            raise stream_error(provider=self._provider, dialect=self._call.dialect, body=body)
+            raise stream_error(provider=self._provider, dialect=self._wire.DIALECT, body=body)
         self._count(parsed)
         return body
 
@@ -127,7 +125,7 @@ class Passthrough:
         """Give the error as an event; nothing if the provider's own has already gone out."""
         if isinstance(error, StreamInterrupted) and error.told:
             return b""
-        return render_event(error, self._call.dialect, "")
+        return render_event(error, self._wire.DIALECT, "")
 
     def _peek(self, out: bytes) -> None:
         for event, body in _parsed(out):
@@ -135,7 +133,7 @@ class Passthrough:
                 opening = self._wire.opening(event, body)
                 if opening is Opening.ERROR:
                     raise stream_error(
-                        provider=self._provider, dialect=self._call.dialect, body=event.data
+                        provider=self._provider, dialect=self._wire.DIALECT, body=event.data
                     )
                 self.content = opening is Opening.CONTENT
             self._count(body)

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 from ..config.schema import LimitsConfig
 from ..core.errors import NotExpressible
-from ..core.exchange import Call
-from . import anthropic_messages, anthropic_wire, openai_chat, openai_wire
-from .passthrough import Passthrough
-from .translation import Translation
+from ..core.exchange import Call, Target
+from . import anthropic_messages, anthropic_wire, openai_chat, openai_wire, translation
+from .passthrough import Passthrough, with_model
 from .translator import Translator
 from .wire import Wire
 
@@ -17,20 +16,32 @@ WIRES: Mapping[str, Wire] = {wire.DIALECT: wire for wire in (openai_wire, anthro
 PAIRS = frozenset({(openai_chat.DIALECT, anthropic_messages.DIALECT)})
 
 
-def translator(
-    call: Call, dialect: str, *, limits: LimitsConfig, default_max_tokens: int, now: int
-) -> Translator:
+def word(call: Call, dialect: str, target: Target, *, default_max_tokens: int) -> bytes:
     """
-    Give the translator for one attempt at a provider that speaks `dialect`.
+    Give the body that says the call to a provider that speaks `dialect`.
 
-    `now` is wall time in seconds. Raises NotExpressible where nobody translates between the two.
+    Raises NotExpressible, naming the field at fault, where that dialect has no word for it, and
+    InvalidRequest for what is malformed.
     """
     if dialect == call.dialect:
-        return Passthrough(call, WIRES[dialect], limit=limits.event)
+        return with_model(call, target.model)
     if (call.dialect, dialect) in PAIRS:
-        return Translation(call, limit=limits.event, default_max_tokens=default_max_tokens, now=now)
+        return translation.word(call, target, default_max_tokens=default_max_tokens)
     raise NotExpressible(
-        f"{call.dialect} requests are not translated to {dialect}, which this model's provider "
+        f"{call.dialect} requests are not translated to {dialect}, which {target.provider} "
         "speaks; ask for a model at another provider",
         param="model",
     )
+
+
+def translator(
+    call: Call, dialect: str, *, provider: str, limits: LimitsConfig, now: int
+) -> Translator:
+    """
+    Give the translator for one answer to a call that `word` has put into `dialect`.
+
+    It keeps nothing of the call. `now` is wall time in seconds.
+    """
+    if dialect == call.dialect:
+        return Passthrough(WIRES[dialect], provider=provider, limit=limits.event)
+    return translation.Translation(call, provider=provider, limit=limits.event, now=now)

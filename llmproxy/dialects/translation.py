@@ -27,30 +27,42 @@ from .json_text import dumps
 from .judge import stream_error
 from .wire import loads
 
-PROVIDER = "the provider"
+
+def word(call: Call, target: Target, *, default_max_tokens: int) -> bytes:
+    """Give the provider's body; InvalidRequest and NotExpressible name the field at fault."""
+    check_fields(call.body, OPENAI_CHAT_TO_ANTHROPIC_MESSAGES)
+    body = anthropic_messages.render_request(
+        openai_chat.parse_request(call.body),
+        model=target.model,
+        default_max_tokens=default_max_tokens,
+    )
+    if call.stream:
+        body["stream"] = True
+    try:
+        return dumps(body)
+    except ValueError as error:
+        raise InvalidRequest(f"the request cannot be translated: {error}") from error
 
 
 class Translation:
     """A Translator from the one dialect to the other. `skipped` counts events passed over."""
 
     __slots__ = (
-        "_call",
         "_decoder",
-        "_default_max_tokens",
         "_error",
         "_now",
         "_parser",
         "_plain_usage",
+        "_provider",
         "_renderer",
         "content",
         "skipped",
     )
 
-    def __init__(self, call: Call, *, limit: int, default_max_tokens: int, now: int) -> None:
+    def __init__(self, call: Call, *, provider: str, limit: int, now: int) -> None:
         self.content = False
         self.skipped = 0
-        self._call = call
-        self._default_max_tokens = default_max_tokens
+        self._provider = provider
         self._now = now
         self._decoder = SseDecoder(limit)
         self._parser = anthropic_messages.StreamParser()
@@ -70,22 +82,6 @@ class Translation:
         """The token counts as the provider has reported them so far."""
         return self._plain_usage or self._parser.usage
 
-    def request(self, target: Target) -> bytes:
-        """Give the provider's body; InvalidRequest and NotExpressible name the field at fault."""
-        call = self._call
-        check_fields(call.body, OPENAI_CHAT_TO_ANTHROPIC_MESSAGES)
-        body = anthropic_messages.render_request(
-            openai_chat.parse_request(call.body),
-            model=target.model,
-            default_max_tokens=self._default_max_tokens,
-        )
-        if call.stream:
-            body["stream"] = True
-        try:
-            return dumps(body)
-        except ValueError as error:
-            raise InvalidRequest(f"the request cannot be translated: {error}") from error
-
     def feed(self, data: bytes) -> bytes:
         """Give the chunks for one read, all in one piece."""
         if self._error is not None:
@@ -98,7 +94,7 @@ class Translation:
             raise self._error
         rest = self._translate(self._decoder.finish())
         if not self.complete:
-            raise StreamInterrupted(f"{PROVIDER} broke its answer off before the end")
+            raise StreamInterrupted(f"{self._provider} broke its answer off before the end")
         return rest
 
     def answer(self, body: bytes) -> bytes:
@@ -108,21 +104,21 @@ class Translation:
         except ValueError:
             parsed = None
         if not isinstance(parsed, dict):
-            raise UpstreamProtocolError(f"{PROVIDER} answered with what is no JSON object")
+            raise UpstreamProtocolError(f"{self._provider} answered with what is no JSON object")
         if anthropic_wire.is_error(Event("", body), parsed):
-            raise stream_error(provider=PROVIDER, dialect=anthropic_wire.DIALECT, body=body)
+            raise stream_error(provider=self._provider, dialect=anthropic_wire.DIALECT, body=body)
         response = anthropic_messages.parse_response(parsed)
         self._plain_usage = response.usage
         try:
             return dumps(openai_chat.render_response(response, now=self._now))
         except ValueError as error:
             raise UpstreamProtocolError(
-                f"{PROVIDER}'s answer cannot be translated: {error}"
+                f"{self._provider}'s answer cannot be translated: {error}"
             ) from error
 
     def fail(self, error: LLMProxyError) -> bytes:
         """Give the error as an event of the client's dialect, and no `[DONE]`."""
-        return render_event(error, self._call.dialect, "")
+        return render_event(error, openai_chat.DIALECT, "")
 
     def _translate(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
@@ -139,7 +135,7 @@ class Translation:
                 kind = event.event
             if kind != "content_block_delta" and anthropic_wire.is_error(event, body):
                 self._error = stream_error(
-                    provider=PROVIDER, dialect=anthropic_wire.DIALECT, body=event.data
+                    provider=self._provider, dialect=anthropic_wire.DIALECT, body=event.data
                 )
                 if self.content and out:
                     break
@@ -156,5 +152,5 @@ class Translation:
                         self.content = type(said) is not MessageStarted
         except ValueError as error:
             raise UpstreamProtocolError(
-                f"{PROVIDER}'s answer cannot be translated: {error}"
+                f"{self._provider}'s answer cannot be translated: {error}"
             ) from error

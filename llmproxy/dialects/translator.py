@@ -3,7 +3,6 @@
 from typing import Protocol
 
 from ..core.errors import LLMProxyError
-from ..core.exchange import Target
 from ..core.usage import Usage
 
 
@@ -11,8 +10,8 @@ class Translator(Protocol):
     """
     One answer on its way to the client: the provider's bytes in, the client's bytes out.
 
-    Made for one attempt: `request`, then either `answer`, or `feed` for each read and `finish`
-    at the end of the stream. `fail` may follow at any time and is the last.
+    Made for one attempt: either `answer`, or `feed` for each read and `finish` at the end of the
+    stream. `fail` may follow at any time and is the last.
     """
 
     @property
@@ -30,9 +29,6 @@ class Translator(Protocol):
     @property
     def complete(self) -> bool:
         """Whether the terminal event of the stream has been seen."""
-
-    def request(self, target: Target) -> bytes:
-        """Give the provider's request body; NotExpressible where its dialect has no word."""
 
     def feed(self, data: bytes) -> bytes:
         """

@@ -35,7 +35,8 @@ Render: TypeAlias = Callable[[logging.LogRecord], str]
 
 OURS = "llmproxy"
 CAPACITY = 10_000
-BATCH = 200
+BATCH = 20  # rendered in one go; between two the event loop has its turn
+GATHER = 0.05  # seconds: a thread woken for each line costs the loop more than the line
 CLOSING = 2.0
 LONGEST_TEXT = 200
 LONGEST_CHAIN = 10
@@ -156,6 +157,7 @@ class LogWriter(logging.Handler):
         self._render = render
         self._capacity = capacity
         self._queue: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
+        self._idle = threading.Event()
         self._not_queued = 0
         self._not_written = 0
         self._torn = False
@@ -194,6 +196,7 @@ class LogWriter(logging.Handler):
             logger.setLevel(level)
         _set_details(self._details)
         self._queue.put(None)
+        self._idle.set()
         self._thread.join(CLOSING)
         if not self._thread.is_alive():
             os.close(self._descriptor)
@@ -202,6 +205,8 @@ class LogWriter(logging.Handler):
     def _run(self) -> None:
         running = True
         while running:
+            if self._queue.empty():
+                self._idle.wait(GATHER)
             batch = [self._queue.get()]
             while len(batch) < BATCH:
                 try:

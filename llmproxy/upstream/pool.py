@@ -66,7 +66,8 @@ def open_session(config: ProviderConfig, loop: asyncio.AbstractEventLoop) -> aio
     """
     context: ssl.SSLContext | bool = True
     if config.ca_file is not None:
-        context = ssl.create_default_context(cafile=config.ca_file)
+        context = ssl.create_default_context()
+        context.load_verify_locations(cafile=config.ca_file)  # besides the system's
     return aiohttp.ClientSession(
         connector=_Connector(context=context, loop=loop),
         cookie_jar=DummyCookieJar(loop=loop),

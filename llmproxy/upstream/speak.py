@@ -15,7 +15,7 @@ from ..core.errors import UpstreamProtocolError, UpstreamStatusError
 from ..core.exchange import Call, Clock, Exchange, Target
 from ..core.reply import Reply, Send
 from ..dialects.passthrough import PlainTail
-from ..dialects.registry import WIRES, translator
+from ..dialects.registry import WIRES, translator, word
 from ..dialects.translator import Translator
 from ..providers.base import Provider, returned
 from .send import WIRE_ERRORS, Answer, Upstream, broke_off
@@ -47,7 +47,7 @@ class Speaker:
             call = exchange.call
             assert call is not None
             dialect = self._provider.dialect(call.dialect)
-            body = self._translator(call).request(target)
+            body = word(call, dialect, target, default_max_tokens=self._provider.default_max_tokens)
             exchange.request = self._provider.request(call, dialect, body, exchange.id)
             return await send(exchange, target)
 
@@ -84,8 +84,8 @@ class Speaker:
         return translator(
             call,
             self._provider.dialect(call.dialect),
+            provider=self._provider.name,
             limits=self._limits,
-            default_max_tokens=self._provider.default_max_tokens,
             now=int(self._wall()),
         )
 

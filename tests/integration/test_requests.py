@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llmproxy.server.keys import LIFECYCLE
 from tests.support.answers import openai_events, openai_plain, openai_stream
 from tests.support.gateway import HELLO, model, provider
 from tests.support.ports import refused_port
@@ -175,6 +176,33 @@ async def test_the_operator_s_pages_need_no_key(start: Start, path: str) -> None
 
     assert answered.status == 200
     assert b"sk-" not in answered.body
+
+
+async def test_readyz_is_503_from_the_moment_of_stopping_while_livez_stays(start: Start) -> None:
+    gateway = await start(simple())
+    before = await gateway.get("/readyz")
+
+    gateway.app[LIFECYCLE].stopping = True
+
+    ready, live = await gateway.get("/readyz"), await gateway.get("/livez")
+    assert (before.status, ready.status, live.status) == (200, 503, 200)
+
+
+async def test_health_tells_what_traffic_has_shown_and_asks_nobody(
+    start: Start, first: Provider
+) -> None:
+    first.then(answer({}, status=500))
+    more = "\n[retry]\nmax_attempts = 1\n[breaker]\nfailure_threshold = 1\n"
+    gateway = await start(simple(first, more=more))
+    before = await gateway.get("/health")
+    await gateway.chat()
+
+    after = await gateway.get("/health")
+
+    assert before.json["providers"]["first"]["circuit"] == "closed"
+    assert after.json["providers"]["first"]["circuit"] == "open"
+    assert after.json["status"] == "ok"
+    assert len(first.requests) == 1
 
 
 # --- limits -------------------------------------------------------------------------------

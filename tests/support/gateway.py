@@ -89,7 +89,7 @@ class Gateway(Asked):
     """`create_app` on an ephemeral port, its runner set up as `serve` does it."""
 
     def __init__(self, text: str, *, port: int = 0) -> None:
-        self.app = create_app(parse(text, keys(text), read=_no_file, source="test"))
+        self.app = create_app(parse(text, keys(text), read=_read, source="test"))
         self.port = port
         self._runner = make_runner(self.app)
 
@@ -134,6 +134,7 @@ class Command(Asked):
             self._options += ["--config", str(file)]
             self._env |= keys(text)
         self._more = asyncio.Event()
+        self._open_outputs = 2
         self._process: asyncio.subprocess.Process | None = None
         self._readers: asyncio.Future[Any] | None = None
 
@@ -182,8 +183,7 @@ class Command(Asked):
             for line in self.lines:
                 if found := re.search(pattern, line):
                     return found
-            assert self._readers is not None
-            assert not self._readers.done(), "\n".join(["it ended:", *self.lines])
+            assert self._open_outputs, "\n".join(["it ended:", *self.lines])
             self._more.clear()
             await self._more.wait()
 
@@ -208,8 +208,9 @@ class Command(Asked):
         async for line in stream:
             self.lines.append(line.decode().rstrip("\n"))
             self._more.set()
+        self._open_outputs -= 1
         self._more.set()
 
 
-def _no_file(path: str) -> str:
-    raise FileNotFoundError(path)
+def _read(path: str) -> str:
+    return Path(path).read_text()

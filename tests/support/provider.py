@@ -10,6 +10,7 @@ that no test sleeps.
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -123,6 +124,7 @@ class Provider:
     """
 
     always: Answer | None = None
+    tls: ssl.SSLContext | None = None
     requests: list[Request] = field(default_factory=list)
     port: int = 0
     connections: int = 0
@@ -138,7 +140,7 @@ class Provider:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def then(self, *steps: Step) -> Self:
         """Add steps: one for each request to come."""
@@ -173,7 +175,7 @@ class Provider:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, limit=2**26, backlog=1024
+            self._serve, "127.0.0.1", self.port, limit=2**26, backlog=1024, ssl=self.tls
         )
         self.port = self._server.sockets[0].getsockname()[1]
         return self

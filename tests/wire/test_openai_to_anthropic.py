@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from llmproxy.config.schema import LimitsConfig
 from llmproxy.core.errors import InvalidRequest, UpstreamError
 from llmproxy.core.exchange import Call, Json, Target
-from llmproxy.dialects.registry import translator
+from llmproxy.dialects.registry import translator, word
 from llmproxy.dialects.translation import Translation
 
 CASES = sorted((Path(__file__).parent / "openai_to_anthropic").iterdir())
@@ -50,13 +50,14 @@ def make_call(raw: bytes) -> Call:
     )
 
 
-def target(call: Call) -> Target:
-    return Target(provider="anthropic", model=call.model)
+def worded(call: Call) -> bytes:
+    target = Target(provider="anthropic", model=call.model)
+    return word(call, "anthropic_messages", target, default_max_tokens=4096)
 
 
 def make_translation(call: Call) -> Translation:
     made = translator(
-        call, "anthropic_messages", limits=LimitsConfig(), default_max_tokens=4096, now=NOW
+        call, "anthropic_messages", provider="the provider", limits=LimitsConfig(), now=NOW
     )
     assert isinstance(made, Translation)
     return made
@@ -100,7 +101,7 @@ def chunks(case: Path) -> list[Json]:
 def test_request_is_said_in_the_providers_dialect(case: Path) -> None:
     call = make_call((case / "request.json").read_bytes())
 
-    sent = make_translation(call).request(target(call))
+    sent = worded(call)
 
     assert orjson.loads(sent) == read(case, "upstream_request.json")
 
@@ -120,7 +121,7 @@ def test_request_is_refused_naming_the_field(case: Path) -> None:
     call = make_call((case / "request.json").read_bytes())
 
     with pytest.raises(InvalidRequest) as caught:
-        make_translation(call).request(target(call))
+        worded(call)
 
     error = caught.value
     said = {"error": type(error).__name__, "param": error.param, "message": error.message}

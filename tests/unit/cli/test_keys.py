@@ -1,7 +1,5 @@
 """`llmproxy keys new`."""
 
-import tomllib
-
 import pytest
 
 from llmproxy.cli import main
@@ -30,8 +28,12 @@ def test_each_key_is_another(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(set(keys)) == 2
 
 
-def test_a_name_cannot_add_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["keys", "new", "--name", 'a"\nmodels = ["x"]'])
+@pytest.mark.parametrize("name", ["", 'a"\nmodels = ["x"]', "a\udcff"])
+def test_a_name_that_the_configuration_refuses_is_wrong_usage(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main(["keys", "new", "--name", name])
 
-    (entry,) = tomllib.loads(capsys.readouterr().out.partition("\n\n")[2])["keys"]
-    assert set(entry) == {"name", "hash"}
+    told = capsys.readouterr()
+    assert (status, told.out) == (2, "")
+    assert "a name is printable and not empty" in told.err

@@ -15,7 +15,7 @@ def test_a_place_reads_as_toml_has_it() -> None:
     assert place == 'models."gpt-4.1".targets[0]'
 
 
-@given(st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"])))
+@given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_quoted_text_reads_as_itself(text: str) -> None:
     assert tomllib.loads(f"text = {quoted(text)}") == {"text": text}
 

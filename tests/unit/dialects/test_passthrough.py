@@ -14,23 +14,24 @@ from llmproxy.core.errors import (
     UpstreamProtocolError,
     UpstreamStatusError,
 )
-from llmproxy.core.exchange import Target
+from llmproxy.core.exchange import Call
 from llmproxy.core.usage import Usage
 from llmproxy.dialects import anthropic_wire, openai_wire
 from llmproxy.dialects.call import parse_call
-from llmproxy.dialects.passthrough import KEPT_BYTES, TAIL_BYTES, Passthrough, PlainTail
+from llmproxy.dialects.passthrough import KEPT_BYTES, TAIL_BYTES, Passthrough, PlainTail, with_model
 from llmproxy.dialects.translator import Translator
 
 LIMIT = 1 << 20
 RAW = b' { "x":1.0, "model" : "gpt-4","messages":[{"content":"\\u00e9"}],"n":1e2}\n'
 
 
-def passthrough(dialect: str = "openai_chat", raw: bytes = RAW) -> Translator:
-    call = parse_call(raw, dialect=dialect, headers={}, query="", default_model="default")
+def passthrough(dialect: str = "openai_chat") -> Translator:
     wire = openai_wire if dialect == "openai_chat" else anthropic_wire
-    translator = Passthrough(call, wire, limit=LIMIT)
-    translator.request(Target(provider="far", model="m"))
-    return translator
+    return Passthrough(wire, provider="far", limit=LIMIT)
+
+
+def asked(raw: bytes) -> Call:
+    return parse_call(raw, dialect="openai_chat", headers={}, query="", default_model="default")
 
 
 def started(*reads: bytes, dialect: str = "openai_chat") -> Translator:
@@ -76,7 +77,7 @@ def cut(stream: bytes, places: Sequence[int]) -> list[bytes]:
 
 
 def test_only_the_value_of_the_model_is_replaced() -> None:
-    body = passthrough().request(Target(provider="far", model='ü"'))
+    body = with_model(asked(RAW), 'ü"')
 
     assert body == RAW.replace(b'"gpt-4"', '"ü\\""'.encode())
 
@@ -84,7 +85,7 @@ def test_only_the_value_of_the_model_is_replaced() -> None:
 def test_a_model_of_the_same_name_is_not_touched() -> None:
     raw = b'{"model":"gpt\\u002d4"}'
 
-    assert passthrough(raw=raw).request(Target(provider="far", model="gpt-4")) is raw
+    assert with_model(asked(raw), "gpt-4") is raw
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_model_of_the_same_name_is_not_touched() -> None:
     [(b' { "a":1}', b' {"model":"m", "a":1}'), (b"{ }", b'{"model":"m" }')],
 )
 def test_a_model_that_was_not_named_is_put_first(raw: bytes, sent: bytes) -> None:
-    body = passthrough(raw=raw).request(Target(provider="far", model="m"))
+    body = with_model(asked(raw), "m")
 
     assert body == sent
     assert orjson.loads(body)["model"] == "m"

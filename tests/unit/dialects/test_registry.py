@@ -12,9 +12,9 @@ from llmproxy.dialects.translation import Translation
 from llmproxy.dialects.translator import Translator
 
 
-def between(client: str, provider: str) -> Translator:
+def call_of(client: str) -> Call:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-    call = Call(
+    return Call(
         dialect=client,
         model="m",
         stream=False,
@@ -23,7 +23,10 @@ def between(client: str, provider: str) -> Translator:
         model_span=None,
         headers={},
     )
-    return translator(call, provider, limits=LimitsConfig(), default_max_tokens=9, now=1)
+
+
+def between(client: str, provider: str) -> Translator:
+    return translator(call_of(client), provider, provider="p", limits=LimitsConfig(), now=1)
 
 
 @pytest.mark.parametrize("dialect", WIRES)

@@ -19,15 +19,18 @@ from llmproxy.core.errors import (
 from llmproxy.core.exchange import Call, Json, Target
 from llmproxy.core.usage import Usage
 from llmproxy.dialects.fields import OPENAI_CHAT_TO_ANTHROPIC_MESSAGES
-from llmproxy.dialects.registry import translator
+from llmproxy.dialects.registry import translator, word
 from llmproxy.dialects.translation import Translation
 
-TARGET = Target(provider="anthropic", model="claude-sonnet-4-5")
+
+def said(call: Call, model: str = "claude-sonnet-4-5") -> bytes:
+    target = Target(provider="anthropic", model=model)
+    return word(call, "anthropic_messages", target, default_max_tokens=4096)
 
 
-def make(body: Json | None = None, *, event_limit: int = 1 << 20) -> Translation:
+def asked(body: Json | None = None) -> Call:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], **(body or {})}
-    call = Call(
+    return Call(
         dialect="openai_chat",
         model="m",
         stream=body.get("stream", False),
@@ -36,11 +39,14 @@ def make(body: Json | None = None, *, event_limit: int = 1 << 20) -> Translation
         model_span=None,
         headers={},
     )
+
+
+def make(body: Json | None = None, *, event_limit: int = 1 << 20) -> Translation:
     made = translator(
-        call,
+        asked(body),
         "anthropic_messages",
+        provider="far",
         limits=LimitsConfig(event=event_limit),
-        default_max_tokens=4096,
         now=1,
     )
     assert isinstance(made, Translation)
@@ -293,9 +299,8 @@ def test_an_answer_that_cannot_be_written_is_a_protocol_error() -> None:
 def test_arguments_deeper_than_orjson_writes_still_pass() -> None:
     deep = '{"a":' * 400 + "1" + "}" * 400
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": deep}}
-    translation = make({"messages": [{"role": "assistant", "tool_calls": [call]}]})
 
-    sent = translation.request(TARGET)
+    sent = said(asked({"messages": [{"role": "assistant", "tool_calls": [call]}]}))
 
     assert deep.encode() in sent
 
@@ -305,11 +310,11 @@ def test_a_request_that_cannot_be_written_is_the_clients_fault() -> None:
     for _ in range(100_000):
         schema = {"a": schema}
     tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
-    translation = make()
-    translation._call.body["tools"] = [tool]
+    call = asked()
+    call.body["tools"] = [tool]
 
     with pytest.raises(InvalidRequest, match="nested too deeply"):
-        translation.request(TARGET)
+        said(call)
 
 
 ANYTHING = st.recursive(
@@ -331,14 +336,14 @@ def test_whatever_a_request_holds_is_translated_or_refused(body: Json, model: st
 def sent_or_refused(body: Json, model: str) -> bool:
     """Say that it was one of the two; whatever else is raised is a bug."""
     try:
-        sent = make(body).request(Target(provider="anthropic", model=model))
+        sent = said(asked(body), model)
     except InvalidRequest as error:
         return error.param is not None
     return bool(orjson.loads(sent)["messages"])
 
 
 def test_stream_and_model_go_to_the_provider() -> None:
-    plain, streamed = make().request(TARGET), make({"stream": True}).request(TARGET)
+    plain, streamed = said(asked()), said(asked({"stream": True}))
 
     assert orjson.loads(plain)["model"] == "claude-sonnet-4-5"
     assert "stream" not in orjson.loads(plain)
