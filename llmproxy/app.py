@@ -10,7 +10,7 @@ cancels the provider's call.
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -45,7 +45,7 @@ from .server.keys import (
     WATCHES,
 )
 from .server.lifecycle import Lifecycle
-from .server.middleware import observing
+from .server.middleware import Handler, observing
 from .server.models import list_models, show_model
 from .telemetry.lag import LagProbe
 from .telemetry.log import RequestLog
@@ -56,7 +56,7 @@ from .upstream.pool import open_session
 from .upstream.send import HttpUpstream, Upstream
 from .upstream.speak import Speaker
 
-HANDLERS = {
+HANDLERS: Mapping[Operation, Handler] = {
     Operation.CHAT: chat,
     Operation.LIST_MODELS: list_models,
     Operation.SHOW_MODEL: show_model,
@@ -83,9 +83,7 @@ def create_app(config: Config) -> web.Application:
     )
     for name, breakers in circuits.items():
         breakers.subscribe(partial(_tell, metrics, log, name))
-    app = web.Application(
-        middlewares=[observing([metrics, log], via)], client_max_size=config.limits.body
-    )
+    app = web.Application(middlewares=[observing([metrics, log], via)])
     app[CONFIG] = config
     app[ROUTES] = routes
     app[KEYS] = KeyRing(config.keys)

@@ -16,9 +16,9 @@ from .findings import quoted
 Reader: TypeAlias = Callable[[object], Any]
 
 DURATION = r"[0-9]+(\.[0-9]+)?(ms|s|m|h|d)"
-SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+SECONDS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SIZE = r"[0-9]+(\.[0-9]+)?(B|kB|MB|GB|KiB|MiB|GiB)"
-BYTES = {
+BYTES: Mapping[str, int] = {
     "B": 1,
     "kB": 1000,
     "MB": 1000**2,

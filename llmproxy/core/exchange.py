@@ -101,9 +101,11 @@ class Exchange:
     """
     The record of one request; the only mutable one.
 
+    `model` and `stream` are what the client asked for; `call` and `request`, the whole of it and
+    what goes to the target at hand, are gone once an answer has begun: they are large.
     Times are the loop's, in seconds. `deadline` bounds everything before the first byte and
     `ends_by` the whole; `impatient` says that it was the client who set the deadline.
-    `request` goes to the target at hand. `status` is what went to the client (499: it left);
+    `status` is what went to the client (499: it left);
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.
     `interrupt` ends whatever the exchange waits for with the given error, when the gateway
     stops; None while it waits for nothing.
@@ -120,6 +122,8 @@ class Exchange:
     method: str = "POST"
     traceparent: str | None = None
     principal: Principal | None = None
+    model: str | None = None
+    stream: bool = False
     call: Call | None = None
     route: Route | None = None
     attempts: list[Attempt] = field(default_factory=list)

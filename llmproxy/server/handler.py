@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from math import inf, isfinite
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from ..config.schema import LimitsConfig
 from ..core.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedEncoding
@@ -27,10 +27,13 @@ async def chat(request: web.Request) -> web.StreamResponse:
         query=request.rel_url.raw_query_string,
         default_model=config.server.default_model,
     )
+    exchange.model = exchange.call.model
+    exchange.stream = exchange.call.stream
     _set_deadline(exchange, config.timeouts.total, headers.get("x-llmproxy-timeout"))
     exchange.route = request.app[ROUTES].resolve(exchange.call.model, exchange.principal)
     gateway = request.app[GATEWAY]
     reply = await gateway.open(exchange)
+    exchange.call = exchange.request = None
     error: BaseException | None = None
     try:
         return await relay(request, exchange, reply)
@@ -57,18 +60,26 @@ async def _read_body(request: web.Request, limits: LimitsConfig, watches: Watche
     if (request.content_length or 0) > limits.body:
         raise RequestTooLarge(f"the body is over {limits.body} bytes")
     try:
-        if request.content.is_eof():
-            return await request.read()
         with watches.watch() as watch:
             watch.until(
                 watches.time() + limits.body_time,
                 lambda: RequestTimeout(f"the body was not complete within {limits.body_time:g} s"),
             )
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise RequestTooLarge(f"the body is over {limits.body} bytes") from error
+            return await _read_all(request.content, limits.body)
     except web.RequestPayloadError as error:
         raise InvalidRequest("the body is broken off or badly framed") from error
+
+
+async def _read_all(content: StreamReader, limit: int) -> bytes:
+    # not request.read(): that keeps the body for as long as the answer flows
+    parts = []
+    size = 0
+    while data := await content.readany():
+        size += len(data)
+        if size > limit:
+            raise RequestTooLarge(f"the body is over {limit} bytes")
+        parts.append(data)
+    return b"".join(parts)
 
 
 def _set_deadline(exchange: Exchange, total: float | None, asked: str | None) -> None:

@@ -8,7 +8,7 @@ error event of the client's dialect, and as anything else with a torn connection
 were complete.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
 from aiohttp import web
@@ -20,7 +20,7 @@ from ..core.reply import Reply
 from ..resilience.watch import Watches
 from .keys import CONFIG, WATCHES
 
-ID_HEADERS = {"openai_chat": "x-request-id", "anthropic_messages": "request-id"}
+ID_HEADERS: Mapping[str, str] = {"openai_chat": "x-request-id", "anthropic_messages": "request-id"}
 """Where each dialect's SDK looks for a request's id: the provider's, or ours where it has none."""
 
 LINGER = 1.0  # seconds that a provider has to end its answer after the terminal event

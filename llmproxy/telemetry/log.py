@@ -96,7 +96,6 @@ class RequestLog:
         level = logging.INFO if advice is None else logging.WARNING
         if not self._requests.isEnabledFor(level):
             return
-        call = exchange.call
         attempts = exchange.attempts
         target = exchange.answered_by or (attempts[-1].target if attempts else None)
         fields = {
@@ -105,10 +104,10 @@ class RequestLog:
             "method": exchange.method[:LONGEST_TEXT],
             "path": exchange.path[:LONGEST_TEXT],
             "dialect": exchange.dialect,
-            "model": call and call.model[:LONGEST_TEXT],
+            "model": exchange.model and exchange.model[:LONGEST_TEXT],
             "provider": target and target.provider,
             "target": target and f"{target.provider}/{target.model[:LONGEST_TEXT]}",
-            "stream": call is not None and call.stream,
+            "stream": exchange.stream,
             "status": exchange.status,
             "outcome": exchange.outcome,
             "attempts": [_attempt(attempt) for attempt in attempts],

@@ -5,9 +5,9 @@ import pytest
 
 from llmproxy.config.schema import LimitsConfig
 from llmproxy.core.errors import NotExpressible
-from llmproxy.core.exchange import Call
+from llmproxy.core.exchange import Call, Target
 from llmproxy.dialects.passthrough import Passthrough
-from llmproxy.dialects.registry import WIRES, translator
+from llmproxy.dialects.registry import WIRES, translator, word
 from llmproxy.dialects.translation import Translation
 from llmproxy.dialects.translator import Translator
 
@@ -40,6 +40,11 @@ def test_an_openai_client_is_translated_to_an_anthropic_provider() -> None:
 
 def test_a_pair_that_nobody_translates_is_not_expressible() -> None:
     with pytest.raises(NotExpressible, match="openai_chat") as caught:
-        between("anthropic_messages", "openai_chat")
+        word(
+            call_of("anthropic_messages"),
+            "openai_chat",
+            Target(provider="p", model="m"),
+            default_max_tokens=9,
+        )
 
     assert caught.value.param == "model"

@@ -81,6 +81,8 @@ def exchange(**facts: object) -> Exchange:
         path="/v1/chat/completions",
         dialect="openai_chat",
         principal=Principal(key="team-a"),
+        model=call().model,
+        stream=call().stream,
         call=call(),
         attempts=[
             Attempt(target=A, started=10.0, ended=10.2, outcome=Outcome.FAILED, error=refused()),
@@ -247,7 +249,7 @@ def test_an_opened_circuit_is_a_warning(log: Path) -> None:
 
 
 def test_a_client_s_long_names_are_clipped(log: Path) -> None:
-    line = request_line(log, exchange(call=call("m" * 10_000), path="/" + "p" * 10_000))
+    line = request_line(log, exchange(model="m" * 10_000, path="/" + "p" * 10_000))
 
     assert len(line["model"]) == 200
     assert len(line["path"]) == 200
