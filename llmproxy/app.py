@@ -127,7 +127,7 @@ async def _upstreams(app: web.Application, *, via: str) -> AsyncIterator[None]:
             sends=sends,
             cooldowns=Cooldowns(),
             in_flight=InFlight(config.limits.in_flight),
-            watches=watches,
+            clock=watches.time,
         )
         app[LIFECYCLE].started = True
         yield

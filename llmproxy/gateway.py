@@ -11,12 +11,11 @@ Whoever was admitted is settled, exactly once, on every way out; nothing on the 
 from collections.abc import Mapping
 
 from .core.errors import GatewayBusy
-from .core.exchange import Exchange
+from .core.exchange import Clock, Exchange
 from .core.reply import Reply, Send
 from .resilience.cooldown import Cooldowns
 from .resilience.failover import failover
 from .resilience.limit import BUSY_RETRY_AFTER, InFlight
-from .resilience.watch import Watches
 
 
 class Gateway:
@@ -28,12 +27,12 @@ class Gateway:
         sends: Mapping[str, Send],
         cooldowns: Cooldowns,
         in_flight: InFlight,
-        watches: Watches,
+        clock: Clock,
     ) -> None:
         self._sends = sends
         self._cooldowns = cooldowns
         self._in_flight = in_flight
-        self._watches = watches
+        self._clock = clock
 
     async def open(self, exchange: Exchange) -> Reply:
         """
@@ -50,15 +49,9 @@ class Gateway:
             )
         self._in_flight.admit()
         try:
-            with self._watches.watch() as watch:
-                exchange.interrupt = watch.interrupt
-                reply = await failover(
-                    exchange,
-                    exchange.route.targets,
-                    self._sends,
-                    self._cooldowns,
-                    self._watches.time,
-                )
+            reply = await failover(
+                exchange, exchange.route.targets, self._sends, self._cooldowns, self._clock
+            )
         except BaseException:
             self._in_flight.settle()
             raise

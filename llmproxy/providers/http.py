@@ -61,7 +61,7 @@ class HttpProvider:
         self._kind = kind
         self._base = (config.base_url or kind.base_url).rstrip("/")
         self._further = frozenset(header.lower() for header in config.forward_headers)
-        self._defaults = {**kind.fixed, "user-agent": f"llmproxy/{__version__}"}
+        self._defaults = {"accept": "*/*", **kind.fixed, "user-agent": f"llmproxy/{__version__}"}
         self._ours = {
             "content-type": "application/json",
             "accept-encoding": "identity",  # streams are small, and usage must be read

@@ -89,6 +89,11 @@ class Watch:
         else:
             self._start()
 
+    def rest(self) -> None:
+        """Set no limit any more, until the next."""
+        self._stop()
+        self.when = inf
+
     def interrupt(self, error: BaseException) -> None:
         """End the block with `error` now; once it has been left, do nothing."""
         if self._inside and self._fired is None:

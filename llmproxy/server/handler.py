@@ -1,5 +1,6 @@
 """An HTTP request of the API: its body read and looked at, its route found, its answer relayed."""
 
+import asyncio
 from collections.abc import Mapping
 from math import inf, isfinite
 
@@ -8,8 +9,10 @@ from aiohttp import StreamReader, web
 from ..config.schema import LimitsConfig
 from ..core.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedEncoding
 from ..core.exchange import Exchange
+from ..core.reply import Reply
 from ..dialects.call import parse_call
-from ..resilience.watch import Watches
+from ..gateway import Gateway
+from ..resilience.watch import Watch
 from .keys import CONFIG, EXCHANGE, GATEWAY, ROUTES, WATCHES
 from .relay import relay
 
@@ -17,23 +20,8 @@ from .relay import relay
 async def chat(request: web.Request) -> web.StreamResponse:
     """Answer a chat call of either dialect."""
     exchange = request[EXCHANGE]
-    config = request.app[CONFIG]
-    assert exchange.principal is not None
-    headers = joined(request)
-    exchange.call = parse_call(
-        await _read_body(request, config.limits, request.app[WATCHES]),
-        dialect=exchange.dialect,
-        headers=headers,
-        query=request.rel_url.raw_query_string,
-        default_model=config.server.default_model,
-    )
-    exchange.model = exchange.call.model
-    exchange.stream = exchange.call.stream
-    _set_deadline(exchange, config.timeouts.total, headers.get("x-llmproxy-timeout"))
-    exchange.route = request.app[ROUTES].resolve(exchange.call.model, exchange.principal)
     gateway = request.app[GATEWAY]
-    reply = await gateway.open(exchange)
-    exchange.call = exchange.request = None
+    reply = await _open(request, exchange, gateway)
     error: BaseException | None = None
     try:
         return await relay(request, exchange, reply)
@@ -42,6 +30,29 @@ async def chat(request: web.Request) -> web.StreamResponse:
         raise
     finally:
         gateway.close(reply, exchange.error or error)
+
+
+async def _open(request: web.Request, exchange: Exchange, gateway: Gateway) -> Reply:
+    """Find out what is asked, and of whom, and ask; give the open reply."""
+    config = request.app[CONFIG]
+    headers = joined(request)
+    with request.app[WATCHES].watch() as watch:
+        exchange.interrupt = watch.interrupt
+        call = exchange.call = parse_call(
+            await _read_body(request, config.limits, watch),
+            dialect=exchange.dialect,
+            headers=headers,
+            query=request.rel_url.raw_query_string,
+            default_model=config.server.default_model,
+        )
+        exchange.model = call.model
+        exchange.stream = call.stream
+        _set_deadline(exchange, config.timeouts.total, headers.get("x-llmproxy-timeout"))
+        assert exchange.principal is not None
+        exchange.route = request.app[ROUTES].resolve(call.model, exchange.principal)
+        reply = await gateway.open(exchange)
+    exchange.call = exchange.request = None
+    return reply
 
 
 def joined(request: web.Request) -> Mapping[str, str]:
@@ -53,21 +64,23 @@ def joined(request: web.Request) -> Mapping[str, str]:
     return headers
 
 
-async def _read_body(request: web.Request, limits: LimitsConfig, watches: Watches) -> bytes:
+async def _read_body(request: web.Request, limits: LimitsConfig, watch: Watch) -> bytes:
     """Read the body within the limits; raises RequestError."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedEncoding("compressed request bodies are not taken: send it plain")
     if (request.content_length or 0) > limits.body:
         raise RequestTooLarge(f"the body is over {limits.body} bytes")
+    now = asyncio.get_running_loop().time()
+    watch.until(
+        now + limits.body_time,
+        lambda: RequestTimeout(f"the body was not complete within {limits.body_time:g} s"),
+    )
     try:
-        with watches.watch() as watch:
-            watch.until(
-                watches.time() + limits.body_time,
-                lambda: RequestTimeout(f"the body was not complete within {limits.body_time:g} s"),
-            )
-            return await _read_all(request.content, limits.body)
+        return await _read_all(request.content, limits.body)
     except web.RequestPayloadError as error:
         raise InvalidRequest("the body is broken off or badly framed") from error
+    finally:
+        watch.rest()
 
 
 async def _read_all(content: StreamReader, limit: int) -> bytes:

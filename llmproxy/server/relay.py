@@ -96,12 +96,14 @@ async def _move(
         await response.write(reply.first)
         if reply.rest is None:
             return
-        limit(timeouts.idle, silent)
+        now = watches.time()
+        limit(LINGER if reply.complete() else timeouts.idle, silent)
         async with aclosing(reply.rest) as rest:
             async for data in rest:
                 now = exchange.last_chunk = watches.time()
                 limit(timeouts.client_stall, _stalled)
                 await response.write(data)
+                now = watches.time()  # a slow client's time is not the provider's silence
                 limit(LINGER if reply.complete() else timeouts.idle, silent)
 
 

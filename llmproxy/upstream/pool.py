@@ -15,6 +15,9 @@ from aiohttp.tracing import Trace
 
 from ..config.schema import ProviderConfig
 
+READ_BUFFER = 65536  # reading stops at twice this
+HEAD_LINE = 16384
+
 
 class Connection(Enum):
     """What the running task's request goes out on."""
@@ -28,7 +31,7 @@ CONNECTION: ContextVar[Connection] = ContextVar("connection", default=Connection
 """Set by the connector for each request; WANTED_NEW is set by who asks for a new one."""
 
 
-class _Exchange(ResponseHandler):
+class _Wire(ResponseHandler):
     """
     A connection that resumes reading only when it was paused.
 
@@ -46,7 +49,7 @@ class _Connector(TCPConnector):
 
     def __init__(self, *, context: ssl.SSLContext | bool, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit=0, ttl_dns_cache=10, keepalive_timeout=30, ssl=context, loop=loop)
-        self._factory = partial(_Exchange, loop=loop)  # type: ignore[assignment]  # is invariant
+        self._factory = partial(_Wire, loop=loop)  # type: ignore[assignment]  # is invariant
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Lease | None:
         if CONNECTION.get() is Connection.WANTED_NEW:
@@ -72,9 +75,8 @@ def open_session(config: ProviderConfig, loop: asyncio.AbstractEventLoop) -> aio
         connector=_Connector(context=context, loop=loop),
         cookie_jar=DummyCookieJar(loop=loop),
         timeout=ClientTimeout(total=None, connect=config.timeouts.connect),
-        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
         trust_env=False,
-        read_bufsize=65536,
-        max_line_size=16384,
-        max_field_size=16384,
+        read_bufsize=READ_BUFFER,
+        max_line_size=HEAD_LINE,
+        max_field_size=HEAD_LINE,
     )

@@ -15,6 +15,7 @@ from ..core.errors import (
     UpstreamProtocolError,
 )
 from ..core.exchange import HttpRequest
+from .lean import LeanClient
 from .pool import CONNECTION, Connection
 
 
@@ -43,6 +44,11 @@ class Upstream(Protocol):
         """Send, and wait for the answer's head; raises UpstreamError."""
 
 
+LOST = (
+    aiohttp.ServerDisconnectedError,
+    aiohttp.ClientConnectionResetError,
+    aiohttp.ClientOSError,
+)
 WIRE_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 
@@ -54,6 +60,7 @@ class HttpUpstream:
     ) -> None:
         self._provider = provider
         self._session = session
+        self._lean = LeanClient(session)
         self._proxy = config.proxy
 
     async def send(self, request: HttpRequest) -> Answer:
@@ -66,7 +73,7 @@ class HttpUpstream:
         """
         try:
             return await self._ask(request)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+        except LOST as error:
             if CONNECTION.get() is not Connection.KEPT:
                 raise ours(self._provider, error) from error
         except WIRE_ERRORS as error:
@@ -80,19 +87,20 @@ class HttpUpstream:
             CONNECTION.set(Connection.NEW)
 
     async def _ask(self, request: HttpRequest) -> Answer:
-        return _HttpAnswer(
-            await self._session.request(
-                request.method,
-                URL(request.url, encoded=True),
-                data=request.body or None,
-                headers=request.headers,
-                allow_redirects=False,
-                proxy=self._proxy,
-            )
+        if self._proxy is None:
+            return await self._lean.ask(request)
+        response = await self._session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            data=request.body or None,
+            headers=request.headers,
+            allow_redirects=False,
+            proxy=self._proxy,
         )
+        return _ProxiedAnswer(response)
 
 
-class _HttpAnswer:
+class _ProxiedAnswer:
     __slots__ = ("_response", "headers", "read", "status")
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
@@ -107,7 +115,7 @@ class _HttpAnswer:
 
 def ours(provider: str, error: BaseException) -> UpstreamError:
     """Turn what aiohttp raised before the answer's head into an error of ours."""
-    if isinstance(error, aiohttp.ServerTimeoutError):
+    if isinstance(error, TimeoutError):
         return UpstreamConnectError(f"{provider}: no connection in time")
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return UpstreamConnectError(f"{provider}: its TLS certificate is not trusted")
@@ -115,7 +123,7 @@ def ours(provider: str, error: BaseException) -> UpstreamError:
         return UpstreamConnectError(f"{provider}: its host name does not resolve")
     if isinstance(error, aiohttp.ClientConnectorError):
         return UpstreamConnectError(f"{provider}: no connection ({_reason(error.os_error)})")
-    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+    if isinstance(error, LOST):
         return UpstreamConnectError(f"{provider} closed the connection before it answered")
     return UpstreamProtocolError(f"{provider} did not answer in HTTP ({type(error).__name__})")
 

@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+from aiohttp import web
+
 from tests.support.answers import event, openai_events, openai_stream
 from tests.support.gateway import HELLO, model, provider
 from tests.support.provider import End, Provider, answer, stream
@@ -36,6 +39,30 @@ async def test_a_slow_reader_slows_the_provider_and_misses_nothing(
     assert written < 16_000_000  # what the kernel's buffers take; not the gateway's memory
     assert complete
     assert body == WORD * MANY + event("[DONE]")
+
+
+async def test_a_slow_reader_s_time_is_not_the_provider_s_silence(
+    start: Start, first: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = openai_events("Hel", "slow")
+    read = asyncio.Event()
+    first.then(stream(*words[:2], words[2], read, *words[3:]))
+    limits = '\n[timeouts]\nidle = "200ms"\n[breaker]\nfailure_threshold = 1\n'
+    gateway = await start(one(first) + limits)
+    write = web.StreamResponse.write
+
+    async def slowly(response: web.StreamResponse, data: bytes) -> None:
+        await write(response, data)
+        if b"slow" in data:
+            await asyncio.sleep(0.5)  # as long as a client takes that reads slowly
+            read.set()
+
+    monkeypatch.setattr(web.StreamResponse, "write", slowly)
+
+    answered = await gateway.chat(stream=True)
+
+    assert answered.body == b"".join(words)
+    assert (await gateway.numbers()).value("llm_circuit_state", provider="first") == 0
 
 
 async def test_others_are_served_while_readers_do_not_read(start: Start, first: Provider) -> None:

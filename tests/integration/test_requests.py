@@ -165,6 +165,7 @@ async def test_a_refused_key_is_told_before_the_body_is_read(start: Start) -> No
         rest = await client.closed()
 
     assert answered.status == 401
+    assert answered.headers["connection"] == "close"
     assert rest == b""
 
 
@@ -216,6 +217,7 @@ async def test_a_body_over_the_limit_is_a_413_before_it_is_read(start: Start) ->
         rest = await client.closed()
 
     assert_openai_error(answered, 413)
+    assert answered.headers["connection"] == "close"
     assert rest == b""
 
 

@@ -14,9 +14,10 @@ from tests.support.answers import (
     openai_plain,
     openai_stream,
 )
-from tests.support.gateway import Gateway, model, provider
+from tests.support.gateway import HELLO, Gateway, model, provider
 from tests.support.ports import refused_port
 from tests.support.provider import End, Provider, answer, hang, stream
+from tests.support.wire import Client
 
 from .conftest import Start
 
@@ -370,6 +371,36 @@ async def test_the_gateway_s_own_limit_refuses_at_once(start: Start, first: Prov
     assert refused.status == 503
     assert int(refused.headers["retry-after"]) >= 1
     assert (await running).status == 200
+
+
+@pytest.mark.parametrize("limit", ["[limits]\nin_flight = 1", "[providers.p0]\nmax_in_flight = 1"])
+async def test_every_way_out_gives_its_place_back(
+    start: Start, first: Provider, limit: str
+) -> None:
+    ways = (
+        openai_plain(),
+        answer({}, status=400),
+        answer({}, status=500),
+        openai_stream("Hi"),
+        stream(*openai_events("Hi")[:2], End.RESET),
+        hang(),
+    )
+    first.then(*ways, hang(), openai_plain())
+    text = chain(first, more=f'{ONCE}\n[timeouts]\nresponse = "60ms"\n')
+    table, _, option = limit.partition("\n")
+    text = text.replace(table, limit) if table in text else f"{text}\n{table}\n{option}\n"
+    gateway = await start(text)
+    for way in range(len(ways)):
+        await gateway.chat(stream=way in {3, 4})
+    async with Client(gateway.port) as client:  # and one that leaves while it is waiting
+        await client.post("/v1/chat/completions", {"model": "gpt-4", "messages": HELLO})
+        await first.asked(len(ways) + 1)
+        client.vanish()
+        await gateway.ended(len(ways) + 1)
+
+    served = await gateway.chat()
+
+    assert served.status == 200
 
 
 async def test_nothing_is_retried_once_a_byte_has_gone_out(

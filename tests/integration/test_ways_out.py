@@ -678,6 +678,7 @@ async def test_the_provider_s_own_error_event_in_a_stream_passes_and_is_counted(
 
     answered = await gateway.message(stream=True)
 
+    assert answered.complete
     assert answered.body == b"".join(sent)
     numbers = await gateway.numbers()
     labels = {"provider": "first", "model": "claude"}
@@ -699,6 +700,42 @@ async def test_a_stream_that_falls_silent_ends_with_an_error_event(
     assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "timeout"
     await first.client_left()
     await assert_counts(gateway, retries=0, failovers=0, first_is_blamed=True)
+
+
+async def test_a_stream_that_falls_silent_later_is_told_of_the_same_limit(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    go = asyncio.Event()
+    words = openai_events("Hel", "lo")
+    first.then(stream(*words[:2], go, words[2], End.HANG))
+    limits = '\n[timeouts]\nidle = "300ms"\nclient_stall = "20s"\n'
+    gateway = await start(routes(first, second, blame_at=1, more=limits))
+    async with Client(gateway.port) as client:
+        await client.post(
+            "/v1/chat/completions", {"model": "gpt-4", "messages": HELLO, "stream": True}
+        )
+        await client.until(b"Hel")
+        go.set()
+        rest = await asyncio.wait_for(client.until(b"0\r\n\r\n"), 5)
+
+    assert b'"code":"timeout"' in rest
+
+
+async def test_a_provider_that_does_not_hang_up_after_the_end_keeps_nobody_waiting(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    words = openai_events("Hi")
+    first.then(stream(*words, End.HANG))
+    gateway = await start(routes(first, second, blame_at=1))
+
+    answered = await asyncio.wait_for(gateway.chat(stream=True), 5)
+
+    assert answered.complete
+    assert answered.body == b"".join(words)
+    numbers = await gateway.ended(1)
+    labels = {"provider": "first", "model": "gpt-4"}
+    assert numbers.value("llm_requests_total", status="success", **labels) == 1
+    await assert_counts(gateway, retries=0, failovers=0, first_is_blamed=False)
 
 
 @pytest.mark.parametrize("how", ["leave", "vanish"])

@@ -51,7 +51,7 @@ async def test_no_limit_any_more_lets_the_block_go_on() -> None:
 
     with Watches(loop).watch() as watch:
         watch.until(loop.time() + 0.01, late)
-        watch.until(inf, late)
+        watch.rest()
         loop.call_later(0.03, waiting.set_result, None)
         await waiting
 

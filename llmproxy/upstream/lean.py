@@ -1,0 +1,96 @@
+"""
+One request and its answer on a leased connection, without aiohttp's objects for them.
+
+The session's connector makes, keeps and closes the connections (DNS, TLS, keep-alive are its
+business) and its protocol class parses what comes. Only the request's head is written here, and
+the answer is read from the parser's own stream: `ClientSession.request` builds and walks a dozen
+objects for the same, at twice the cost. What goes through a proxy takes that way.
+"""
+
+from collections.abc import Mapping
+
+import aiohttp
+from aiohttp import ClientRequest, StreamReader
+from aiohttp.connector import Connection
+from yarl import URL
+
+from ..core.exchange import HttpRequest
+from .pool import HEAD_LINE, READ_BUFFER
+
+
+class LeanAnswer:
+    """An answer whose head has been read; gives the connection back when its body has ended."""
+
+    __slots__ = ("_lease", "headers", "read", "status")
+
+    def __init__(
+        self, lease: Connection, status: int, headers: Mapping[str, str], body: StreamReader
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.read = body.readany
+        self._lease: Connection | None = lease
+        body.on_eof(self._ended)
+
+    def _ended(self) -> None:
+        if self._lease is not None:
+            self._lease.release()  # the protocol knows whether it may be kept
+            self._lease = None
+
+    def close(self) -> None:
+        """Break the connection, unless the body has been read to its end."""
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None
+
+
+class LeanClient:
+    """Asks at the origin of the first request; all of a provider's have the same."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self._template: ClientRequest | None = None
+
+    async def ask(self, request: HttpRequest) -> LeanAnswer:
+        """Send, and wait for the answer's head; raises what aiohttp raises."""
+        url = URL(request.url, encoded=True)
+        if self._template is None:
+            self._template = ClientRequest("POST", url.origin(), session=self._session)
+        connector = self._session.connector
+        if connector is None:
+            raise aiohttp.ClientConnectionError("the session is closed")
+        lease = await connector.connect(self._template, [], self._session.timeout)
+        try:
+            return await _converse(lease, _head(request, url) + request.body)
+        except BaseException:
+            lease.close()
+            raise
+
+
+async def _converse(lease: Connection, message: bytes) -> LeanAnswer:
+    protocol = lease.protocol
+    transport = lease.transport
+    if protocol is None or transport is None or transport.is_closing():
+        raise aiohttp.ServerDisconnectedError
+    protocol.set_response_params(
+        read_until_eof=True,
+        read_bufsize=READ_BUFFER,
+        max_line_size=HEAD_LINE,
+        max_field_size=HEAD_LINE,
+    )
+    transport.write(message)
+    while True:
+        head, body = await protocol.read()
+        if head.code >= 200 or head.code == 101:  # 100 and 103 pass by
+            return LeanAnswer(lease, head.code, head.headers, body)
+
+
+def _head(request: HttpRequest, url: URL) -> bytes:
+    lines = [f"{request.method} {url.raw_path_qs} HTTP/1.1", f"host: {url.host_port_subcomponent}"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    if request.body:
+        lines.append(f"content-length: {len(request.body)}")
+    head = "\r\n".join(lines)
+    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
+        raise ValueError("a header holds a line break")
+    return f"{head}\r\n\r\n".encode()
