@@ -258,7 +258,9 @@ def json_line(record: logging.LogRecord) -> str:
         line = _dumps(
             {key: _valid(value) for key, value in (head | {"fields": repr(fields)}).items()}
         )
-    return UNPRINTABLE.sub(_escape, line) + "\n"
+    if not (line.isascii() and line.isprintable()):  # nearly all are, and that is quickly seen
+        line = UNPRINTABLE.sub(_escape, line)
+    return line + "\n"
 
 
 def console_line(record: logging.LogRecord, *, colour: bool = False) -> str:
