@@ -44,6 +44,7 @@ TOGETHER = {
     "server/protocol.py": "integration/test_requests.py",
     "server/relay.py": "integration/test_pressure.py",
     "telemetry/lag.py": "integration/test_metrics.py",
+    "upstream/lean.py": "integration/test_upstream.py",
     "upstream/pool.py": "integration/test_ways_out.py",
     "upstream/send.py": "integration/test_ways_out.py",
     "upstream/speak.py": "integration/test_passthrough.py",

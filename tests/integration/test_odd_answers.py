@@ -1,0 +1,92 @@
+"""What a provider's odd HTTP does, and that it never ends up with somebody else."""
+
+import gzip
+import json
+
+import pytest
+
+from tests.support.answers import openai_answer, openai_plain
+from tests.support.gateway import model, provider
+from tests.support.provider import End, Provider, Step, chunk, head
+
+from .conftest import Start
+
+JSON = ("content-type", "application/json")
+BODY = json.dumps(openai_answer("mine")).encode()
+EVIL = json.dumps(openai_answer("somebody else's")).encode()
+LENGTH = ("content-length", str(len(BODY)))
+WHOLE = head(200, [JSON, LENGTH]) + BODY
+OTHER = head(200, [JSON, ("content-length", str(len(EVIL)))]) + EVIL
+
+REFUSED: dict[str, Step] = {
+    "a body after a 204": [head(204) + OTHER],
+    "an upgrade nobody asked for": [head(101, [("upgrade", "x"), ("connection", "upgrade")]) + EVIL],
+    "a length and chunks": [
+        head(200, [JSON, ("content-length", "5"), ("transfer-encoding", "chunked")]),
+        chunk(BODY) + b"0\r\n\r\n",
+    ],
+    "two lengths": [head(200, [JSON, ("content-length", "5"), LENGTH]) + BODY],
+    "a body shorter than its length": [head(200, [JSON, ("content-length", "9999")]) + BODY, End.CLOSE],
+    "no HTTP": [b"\x00\x01 nothing\r\n\r\n"],
+    "a NUL in a header": [head(200, [JSON, ("x-request-id", "a\x00b"), LENGTH]) + BODY],
+    "a head without an end": [head()[:-2] + b"x-y: " + b"a" * 200_000],
+}  # fmt: skip
+
+TAKEN: dict[str, Step] = {
+    "informational answers first": [head(100) + head(103, [("link", "x")]) + WHOLE],
+    "a compressed body": [
+        head(200, [JSON, ("content-encoding", "gzip"), ("content-length", str(len(gzip.compress(BODY))))]),
+        gzip.compress(BODY),
+    ],
+    "a body that ends with the connection": [head(200, [JSON]) + BODY, End.CLOSE],
+    "a connection that closes after it": [
+        head(200, [JSON, LENGTH, ("connection", "close")]) + BODY, End.CLOSE
+    ],
+}  # fmt: skip
+
+
+def one(url: str) -> str:
+    return provider("p", url) + model("gpt-4", "p/gpt-4") + "\n[retry]\nmax_attempts = 1\n"
+
+
+@pytest.mark.parametrize("step", REFUSED.values(), ids=REFUSED)
+async def test_an_ambiguous_answer_is_a_502_and_its_connection_is_not_used_again(
+    start: Start, first: Provider, step: Step
+) -> None:
+    first.then(step, openai_plain("next"))
+    gateway = await start(one(first.url))
+
+    answered = await gateway.chat()
+    following = await gateway.chat()
+
+    assert answered.status == 502
+    assert b"somebody" not in answered.body
+    assert following.json["choices"][0]["message"]["content"] == "next"
+    assert [request.connection for request in first.requests] == [1, 2]
+
+
+@pytest.mark.parametrize("step", TAKEN.values(), ids=TAKEN)
+async def test_what_is_odd_and_clear_is_taken(start: Start, first: Provider, step: Step) -> None:
+    first.then(step, openai_plain("next"))
+    gateway = await start(one(first.url))
+
+    answered = await gateway.chat()
+    following = await gateway.chat()
+
+    assert answered.json["choices"][0]["message"]["content"] == "mine"
+    assert following.json["choices"][0]["message"]["content"] == "next"
+
+
+@pytest.mark.parametrize("surplus", [OTHER, OTHER[:20]], ids=["an answer", "a part of one"])
+async def test_bytes_after_an_answer_are_nobody_s(
+    start: Start, first: Provider, surplus: bytes
+) -> None:
+    first.then([WHOLE + surplus], openai_plain("next"))
+    gateway = await start(one(first.url))
+
+    answered = await gateway.chat()
+    following = await gateway.chat()
+
+    assert b"somebody" not in answered.body
+    assert following.json["choices"][0]["message"]["content"] == "next"
+    assert [request.connection for request in first.requests] == [1, 2]
