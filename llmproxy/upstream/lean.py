@@ -15,7 +15,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from ..core.exchange import HttpRequest
-from .pool import HEAD_LINE, READ_BUFFER
+from .pool import HEAD_LINE, READ_BUFFER, Wire
 
 
 class LeanAnswer:
@@ -34,6 +34,8 @@ class LeanAnswer:
 
     def _ended(self) -> None:
         if self._lease is not None:
+            if isinstance(self._lease.protocol, Wire):
+                self._lease.protocol.deafen()
             self._lease.release()  # the protocol knows whether it may be kept
             self._lease = None
 
@@ -70,8 +72,8 @@ class LeanClient:
 async def _converse(lease: Connection, message: bytes) -> LeanAnswer:
     protocol = lease.protocol
     transport = lease.transport
-    if protocol is None or transport is None or transport.is_closing():
-        raise aiohttp.ServerDisconnectedError
+    if protocol is None or transport is None or transport.is_closing() or protocol.should_close:
+        raise aiohttp.ServerDisconnectedError  # it died, or spoke unasked, while it was idle
     protocol.set_response_params(
         read_until_eof=True,
         read_bufsize=READ_BUFFER,

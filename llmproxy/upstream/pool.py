@@ -31,13 +31,18 @@ CONNECTION: ContextVar[Connection] = ContextVar("connection", default=Connection
 """Set by the connector for each request; WANTED_NEW is set by who asks for a new one."""
 
 
-class _Wire(ResponseHandler):
+class Wire(ResponseHandler):
     """
-    A connection that resumes reading only when it was paused.
+    A connection that resumes reading only when it was paused, and listens only while leased.
 
-    aiohttp 3.14.5 does so after each read, and so runs its parser and the transport's call
-    once more for each chunk.
+    aiohttp 3.14.5 resumes after each read, and so runs its parser and the transport's call once
+    more for each chunk; and it would take what a provider sends unasked for the answer to the
+    next request.
     """
+
+    def deafen(self) -> None:
+        """Parse nothing more: what still comes is kept aside, and `should_close` tells of it."""
+        self._parser = None
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         if self._reading_paused:
@@ -49,7 +54,7 @@ class _Connector(TCPConnector):
 
     def __init__(self, *, context: ssl.SSLContext | bool, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit=0, ttl_dns_cache=10, keepalive_timeout=30, ssl=context, loop=loop)
-        self._factory = partial(_Wire, loop=loop)  # type: ignore[assignment]  # is invariant
+        self._factory = partial(Wire, loop=loop)  # type: ignore[assignment]  # is invariant
 
     async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Lease | None:
         if CONNECTION.get() is Connection.WANTED_NEW:

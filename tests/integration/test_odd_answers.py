@@ -1,5 +1,6 @@
 """What a provider's odd HTTP does, and that it never ends up with somebody else."""
 
+import asyncio
 import gzip
 import json
 
@@ -78,7 +79,7 @@ async def test_what_is_odd_and_clear_is_taken(start: Start, first: Provider, ste
 
 
 @pytest.mark.parametrize("surplus", [OTHER, OTHER[:20]], ids=["an answer", "a part of one"])
-async def test_bytes_after_an_answer_are_nobody_s(
+async def test_bytes_with_an_answer_are_nobody_s(
     start: Start, first: Provider, surplus: bytes
 ) -> None:
     first.then([WHOLE + surplus], openai_plain("next"))
@@ -89,4 +90,23 @@ async def test_bytes_after_an_answer_are_nobody_s(
 
     assert b"somebody" not in answered.body
     assert following.json["choices"][0]["message"]["content"] == "next"
+
+
+@pytest.mark.parametrize("surplus", [OTHER, OTHER[:20]], ids=["an answer", "a part of one"])
+async def test_bytes_that_come_unasked_cost_the_connection_and_nobody_else(
+    start: Start, first: Provider, surplus: bytes
+) -> None:
+    said = asyncio.Event()
+    first.then([WHOLE, said, surplus], openai_plain("next"))
+    gateway = await start(one(first.url))
+
+    await gateway.chat()
+    sent = first.written
+    said.set()
+    await first.until(lambda: first.written > sent)
+    following = await gateway.chat()
+    numbers = await gateway.numbers()
+
+    assert following.json["choices"][0]["message"]["content"] == "next"
     assert [request.connection for request in first.requests] == [1, 2]
+    assert numbers.value("llm_retry_total", provider="p") == 0
