@@ -257,6 +257,21 @@ class DeadlineExceeded(LLMProxyError):
     status_hint = 504
 
 
+def without_frames(error: LLMProxyError) -> LLMProxyError:
+    """
+    Let go of where the error was raised, for one that is kept as a fact.
+
+    Its frames hold the request's body, and often the error itself: a circle that only the
+    collector would break, some thousand requests later.
+    """
+    raised: BaseException | None = error
+    while raised is not None:
+        raised.__traceback__ = None
+        raised = raised.__cause__ or raised.__context__
+    error.__cause__ = error.__context__ = None
+    return error
+
+
 def blames_target(error: BaseException | None) -> bool:
     """Say whether this way out speaks against the provider; the only thing a breaker asks."""
     return isinstance(error, UpstreamError) and error.blames_target

@@ -137,3 +137,9 @@ class Exchange:
     outcome: Outcome | None = None
     error: BaseException | None = None
     interrupt: Callable[[BaseException], None] | None = None
+
+    def forget(self) -> None:
+        """Let go of the errors once all has been told: their frames lead back to this record."""
+        self.error = self.call = self.request = self.interrupt = None
+        for attempt in self.attempts:
+            attempt.error = None

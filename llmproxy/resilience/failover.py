@@ -17,6 +17,7 @@ from ..core.errors import (
     Refused,
     UpstreamError,
     UpstreamStatusError,
+    without_frames,
 )
 from ..core.exchange import Clock, Exchange, Target
 from ..core.reply import Reply, Send
@@ -41,9 +42,9 @@ async def failover(
         try:
             return await sends[target.provider](exchange, target)
         except (Refused, NotExpressible) as error:
-            causes.append(error)
+            causes.append(without_frames(error))
         except UpstreamError as error:
-            causes.append(error)
+            causes.append(without_frames(error))
             if isinstance(error, UpstreamStatusError) and error.status == 429:
                 cooldowns.start(target, error.retry_after, clock())
             if not error.fails_over or clock() >= exchange.deadline:

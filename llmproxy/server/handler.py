@@ -22,14 +22,13 @@ async def chat(request: web.Request) -> web.StreamResponse:
     exchange = request[EXCHANGE]
     gateway = request.app[GATEWAY]
     reply = await _open(request, exchange, gateway)
-    error: BaseException | None = None
     try:
-        return await relay(request, exchange, reply)
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
+        response = await relay(request, exchange, reply)
+    except BaseException as error:
         gateway.close(reply, exchange.error or error)
+        raise
+    gateway.close(reply, exchange.error)
+    return response
 
 
 async def _open(request: web.Request, exchange: Exchange, gateway: Gateway) -> Reply:

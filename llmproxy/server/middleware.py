@@ -73,6 +73,7 @@ def observing(observers: Sequence[ExchangeObserver], via: str) -> Middleware:
                 exchange.status = CLIENT_CLOSED
             _tell(observers, exchange)
             lifecycle.ended(exchange)
+            exchange.forget()
         return response
 
     return observe

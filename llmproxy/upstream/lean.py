@@ -33,17 +33,29 @@ class LeanAnswer:
         body.on_eof(self._ended)
 
     def _ended(self) -> None:
-        if self._lease is not None:
-            if isinstance(self._lease.protocol, Wire):
-                self._lease.protocol.deafen()
-            self._lease.release()  # the protocol knows whether it may be kept
-            self._lease = None
+        lease = self._lease
+        if lease is None:
+            return
+        if lease.transport is None or lease.transport.get_write_buffer_size():
+            self.close()  # answered before it took the whole request: who knows what it takes next
+            return
+        if isinstance(lease.protocol, Wire):
+            lease.protocol.deafen()
+        lease.release()  # the protocol knows whether it may be kept
+        self._lease = None
 
     def close(self) -> None:
         """Break the connection, unless the body has been read to its end."""
         if self._lease is not None:
-            self._lease.close()
+            _break(self._lease)
             self._lease = None
+
+
+def _break(lease: Connection) -> None:
+    """Close at once: an orderly close waits for a provider to take what it was sent."""
+    if lease.protocol is not None:
+        lease.protocol.abort()
+    lease.close()
 
 
 class LeanClient:
@@ -65,7 +77,7 @@ class LeanClient:
         try:
             return await _converse(lease, _head(request, url) + request.body)
         except BaseException:
-            lease.close()
+            _break(lease)
             raise
 
 
