@@ -73,9 +73,12 @@ def body_of(event: Event) -> Any:
         return None
 
 
+LARGEST_COUNT = 10**12  # tokens; a provider's nonsense beyond it would break every later sum
+
+
 def count(value: object) -> int:
     """Give a token count, 0 for whatever else stands in its place."""
-    return value if type(value) is int and value > 0 else 0
+    return value if type(value) is int and 0 < value <= LARGEST_COUNT else 0
 
 
 def part(body: Any, name: str) -> Json:

@@ -7,6 +7,7 @@ from ..core.errors import ModelNotFound
 from ..core.exchange import Json
 from ..routing.table import may_use, public_name
 from .keys import CATALOG, EXCHANGE, ROUTES
+from .ops import SERVER
 
 EPOCH = "1970-01-01T00:00:00Z"  # providers' dates are not kept
 
@@ -69,4 +70,4 @@ def _anthropic(name: str) -> Json:
 
 
 def _json(body: Json) -> web.Response:
-    return web.Response(body=orjson.dumps(body), content_type="application/json")
+    return web.Response(body=orjson.dumps(body), content_type="application/json", headers=SERVER)

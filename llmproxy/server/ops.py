@@ -1,6 +1,7 @@
 """The operator's endpoints: none needs a client key, none calls a provider, none is counted."""
 
 import asyncio
+from collections.abc import Mapping
 
 import orjson
 from aiohttp import web
@@ -8,17 +9,21 @@ from aiohttp import web
 from .. import __version__
 from .keys import LIFECYCLE, METRICS, PROVIDERS
 
+SERVER: Mapping[str, str] = {
+    "server": "llmproxy"
+}  # aiohttp's own would name its and Python's versions
+
 
 async def livez(request: web.Request) -> web.Response:
     """200 while the loop turns."""
-    return web.Response(text="ok\n")
+    return web.Response(text="ok\n", headers=SERVER)
 
 
 async def readyz(request: web.Request) -> web.Response:
     """200 while requests are taken; a provider's outage does not make the gateway unready."""
     if request.app[LIFECYCLE].ready:
-        return web.Response(text="ready\n")
-    return web.Response(status=503, text="not ready\n")
+        return web.Response(text="ready\n", headers=SERVER)
+    return web.Response(status=503, text="not ready\n", headers=SERVER)
 
 
 async def health(request: web.Request) -> web.Response:
@@ -37,16 +42,16 @@ async def health(request: web.Request) -> web.Response:
         "version": __version__,
         "providers": providers,
     }
-    return web.Response(body=orjson.dumps(body), content_type="application/json")
+    return web.Response(body=orjson.dumps(body), content_type="application/json", headers=SERVER)
 
 
 async def metrics(request: web.Request) -> web.Response:
     """The exposition, in the format that the scraper prefers."""
     body, content_type = request.app[METRICS].expose(request.headers.get("Accept", ""))
-    return web.Response(body=body, headers={"content-type": content_type})
+    return web.Response(body=body, headers={"content-type": content_type, **SERVER})
 
 
 async def root(request: web.Request) -> web.Response:
     """Say what this is: agents ask HEAD on the base URL before anything else."""
     body = {"name": "llmproxy", "version": __version__, "api": ["/v1"]}
-    return web.Response(body=orjson.dumps(body), content_type="application/json")
+    return web.Response(body=orjson.dumps(body), content_type="application/json", headers=SERVER)

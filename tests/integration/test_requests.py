@@ -602,3 +602,12 @@ async def test_an_anthropic_provider_s_error_reaches_an_openai_client_in_its_sha
 
     error = assert_openai_error(answered, 400)
     assert "too hot" in error["message"]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/metrics", "/", "/v1/models"])
+async def test_no_page_tells_which_versions_run(start: Start, path: str) -> None:
+    gateway = await start(simple())
+
+    answered = await gateway.get(path)
+
+    assert answered.headers["server"] == "llmproxy"

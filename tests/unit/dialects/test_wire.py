@@ -31,3 +31,12 @@ def test_a_part_that_is_no_object_is_an_empty_one() -> None:
 @pytest.mark.parametrize(("value", "counted"), [(3, 3), (-3, 0), (True, 0), ("3", 0), (None, 0)])
 def test_only_a_positive_integer_counts(value: object, counted: int) -> None:
     assert count(value) == counted
+
+
+@pytest.mark.parametrize("nonsense", [-1, 0, True, 1.5, "7", None, 10**12 + 1, 10**400])
+def test_what_is_no_count_of_tokens_counts_as_none(nonsense: object) -> None:
+    assert count(nonsense) == 0
+
+
+def test_a_count_is_taken_as_it_is() -> None:
+    assert count(10**12) == 10**12
