@@ -63,7 +63,10 @@ class RetryConfig:
     base_delay: Seconds = option(
         "Upper bound of the first wait; it doubles each time.", 0.25, least=0
     )
-    max_delay: Seconds = option("Upper bound of any wait; also of a `Retry-After`.", 10.0)
+    max_delay: Seconds = option(
+        "Upper bound of any wait; also of a `Retry-After` (that of a 429 is waited for up to 3 s).",
+        10.0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +89,7 @@ class TimeoutsConfig:
     connect: Seconds = option("Until the provider's connection stands.", 5.0)
     first_token: Seconds = option("Streams: until the first content.", 120.0)
     response: Seconds = option("Plain answers: until the body is complete.", 600.0)
-    idle: Seconds = option("Between two reads of a stream.", 120.0)
+    idle: Seconds = option("Between two reads of a stream, or of a large plain answer.", 120.0)
     client_stall: Seconds = option("A client that does not read its answer is dropped.", 30.0)
     total: Seconds | None = option(
         "The whole request, retries and stream included; `none`: no limit.",

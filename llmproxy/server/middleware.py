@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 CLIENT_CLOSED = 499
+REQUEST_IDS = frozenset({"x-request-id", "request-id"})
+WAITS = frozenset({"retry-after", "retry-after-ms", "x-should-retry"})  # said by render_error
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -157,7 +159,12 @@ def _error_response(
 def _providers_own(error: BaseException) -> dict[str, str]:
     """Give a provider's headers that pass: its request's id, what is left of its limits."""
     cause = error.cause if isinstance(error, AllAttemptsFailed) else error
-    return returned(cause.headers) if isinstance(cause, UpstreamStatusError) else {}
+    if not isinstance(cause, UpstreamStatusError):
+        return {}
+    passing = returned(cause.headers)
+    if cause.ours:  # what is left to our account is not the client's business
+        return {name: passing[name] for name in REQUEST_IDS & passing.keys()}
+    return {name: passing[name] for name in passing.keys() - WAITS}
 
 
 def _tell(observers: Sequence[ExchangeObserver], exchange: Exchange) -> None:

@@ -33,8 +33,6 @@ async def relay(request: web.Request, exchange: Exchange, reply: Reply) -> web.S
     An answer that broke off is noted in `exchange.error`.
     """
     headers = _headers(exchange, reply)
-    if not reply.streamed and reply.rest is None:
-        return web.Response(status=reply.status, body=reply.first, headers=headers)
     watches = request.app[WATCHES]
     timeouts = request.app[CONFIG].providers[reply.target.provider].timeouts
     response = web.StreamResponse(status=reply.status, headers=headers)

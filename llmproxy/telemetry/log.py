@@ -213,7 +213,12 @@ class LogWriter(logging.Handler):
                 except Empty:
                     break
             running = None not in batch
-            self._write("".join(self._render(record) for record in batch if record).encode())
+            try:
+                lines = "".join(self._render(record) for record in batch if record).encode()
+            except Exception:  # noqa: BLE001  # a record without words must not end the log
+                self._not_written += len(batch)
+            else:
+                self._write(lines)
 
     def _write(self, lines: bytes) -> None:
         """Write whole lines; what the descriptor refuses is counted, and its place closed off."""

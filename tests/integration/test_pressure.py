@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from tests.support.answers import event, openai_events, openai_stream
+from tests.support.answers import anthropic_plain, event, openai_events, openai_stream
 from tests.support.gateway import HELLO, model, provider
 from tests.support.provider import End, Provider, answer, stream
 from tests.support.wire import Client, request
@@ -139,3 +139,18 @@ async def test_a_client_that_leaves_while_it_sends_its_body_reaches_nobody(
         == 1
     )
     assert first.connections == 0
+
+
+async def test_a_client_that_does_not_read_a_plain_answer_is_dropped_too(
+    start: Start, first: Provider
+) -> None:
+    first.then(anthropic_plain("x" * 6_000_000))
+    limits = '\n[timeouts]\nclient_stall = "200ms"\n'
+    gateway = await start(
+        provider("p", first.url, kind="anthropic") + model("gpt-4", "p/claude") + limits
+    )
+    async with Client(gateway.port, receive_buffer=4096) as client:
+        await client.post("/v1/chat/completions", {"model": "gpt-4", "messages": HELLO})
+        numbers = await gateway.ended(1)
+
+    assert numbers.value("llm_requests_total", provider="p", status="cancelled", model="gpt-4") == 1

@@ -787,6 +787,25 @@ async def assert_cancelled(gateway: Gateway) -> None:
     assert numbers.value("llm_requests_in_flight", provider="first") == 0
 
 
+async def test_a_refusal_of_our_key_tells_nothing_of_our_account(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    theirs = [
+        ("x-should-retry", "true"),
+        ("retry-after", "soon"),
+        ("x-ratelimit-limit-requests", "5"),
+        ("x-request-id", "req-theirs"),
+    ]
+    first.always = lambda _: answer({"error": {"message": "bad key"}}, status=401, headers=theirs)
+    gateway = await start(routes(first, second, blame_at=1))
+
+    answered = await gateway.chat("alone")
+
+    assert answered.status == 502
+    assert answered.headers["x-request-id"] == "req-theirs"
+    assert not {"x-should-retry", "retry-after", "x-ratelimit-limit-requests"} & {*answered.headers}
+
+
 async def test_a_client_that_stops_reading_is_dropped_and_nobody_is_blamed(
     start: Start, first: Provider, second: Provider
 ) -> None:
