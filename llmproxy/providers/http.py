@@ -104,7 +104,10 @@ class HttpProvider:
         return judge(
             provider=self.name,
             status=status,
-            headers=headers,
+            headers={
+                name: self.mask(value.encode("utf-8", "replace")).decode()
+                for name, value in headers.items()
+            },
             body=self.mask(body),
             dialect=dialect,
             now=now,

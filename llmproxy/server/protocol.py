@@ -49,6 +49,8 @@ class GatewayProtocol(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what the parser refused (a 4xx), or a bug beyond the middleware (a 500)."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client left, or was cut off: there is nobody to answer
         error: BaseException | None = exc
         if status < 500:
             error = InvalidRequest("this is not a well-formed HTTP/1.1 request")

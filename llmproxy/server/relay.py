@@ -85,7 +85,7 @@ async def _move(
             if now + seconds < ends_by:
                 watch.until(now + seconds, error)
             else:
-                watch.until(ends_by, over)
+                watch.until(ends_by, over if error is silent else error)
 
         now = watches.time()
         if reply.streamed:

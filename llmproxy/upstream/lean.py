@@ -17,6 +17,8 @@ from yarl import URL
 from ..core.exchange import HttpRequest
 from .pool import HEAD_LINE, READ_BUFFER, Wire
 
+MOST_INTERIM = 16
+
 
 class LeanAnswer:
     """An answer whose head has been read; gives the connection back when its body has ended."""
@@ -93,10 +95,11 @@ async def _converse(lease: Connection, message: bytes) -> LeanAnswer:
         max_field_size=HEAD_LINE,
     )
     transport.write(message)
-    while True:
+    for _ in range(MOST_INTERIM):
         head, body = await protocol.read()
-        if head.code >= 200 or head.code == 101:  # 100 and 103 pass by
+        if not 100 <= head.code < 200 or head.code == 101:  # 100 and 103 pass by
             return LeanAnswer(lease, head.code, head.headers, body)
+    raise aiohttp.ClientPayloadError("nothing but interim answers")
 
 
 def _head(request: HttpRequest, url: URL) -> bytes:

@@ -40,6 +40,12 @@ class Wire(ResponseHandler):
     next request.
     """
 
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Tell also whoever reads the body: aiohttp tells only who waits for a head."""
+        super().set_exception(exc, *cause)
+        if self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(exc)
+
     def deafen(self) -> None:
         """Parse nothing more: what still comes is kept aside, and `should_close` tells of it."""
         self._parser = None

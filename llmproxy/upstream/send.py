@@ -1,5 +1,6 @@
 """An `HttpRequest` on the wire, and aiohttp's errors as ours."""
 
+import errno
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
@@ -44,6 +45,7 @@ class Upstream(Protocol):
         """Send, and wait for the answer's head; raises UpstreamError."""
 
 
+OURS = frozenset({errno.EMFILE, errno.ENFILE})
 LOST = (
     aiohttp.ServerDisconnectedError,
     aiohttp.ClientConnectionResetError,
@@ -122,7 +124,7 @@ def ours(provider: str, error: BaseException) -> UpstreamError:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return UpstreamConnectError(f"{provider}: its host name does not resolve")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return UpstreamConnectError(f"{provider}: no connection ({_reason(error.os_error)})")
+        return _no_connection(provider, error.os_error)
     if isinstance(error, LOST):
         return UpstreamConnectError(f"{provider} closed the connection before it answered")
     return UpstreamProtocolError(f"{provider} did not answer in HTTP ({type(error).__name__})")
@@ -133,5 +135,10 @@ def broke_off(provider: str, error: BaseException) -> StreamInterrupted:
     return StreamInterrupted(f"{provider} broke off its answer ({type(error).__name__})")
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__
+def _no_connection(provider: str, error: OSError) -> UpstreamConnectError:
+    ours_alone = error.errno in OURS  # no descriptor left here: no sign of a sick provider
+    return UpstreamConnectError(
+        f"{provider}: no connection ({error.strerror or type(error).__name__})",
+        retryable=not ours_alone,
+        blames_target=not ours_alone,
+    )

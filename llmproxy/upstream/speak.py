@@ -111,7 +111,7 @@ class Speaker:
         return Reply(
             target=target,
             status=answer.status,
-            headers=_head(answer.headers, "text/event-stream"),
+            headers=self._head(answer, "text/event-stream"),
             streamed=True,
             length=None,
             first=first,
@@ -134,6 +134,15 @@ class Speaker:
             raise
         if rest := translator.finish():
             yield rest
+
+    def _head(self, answer: Answer, default: str) -> dict[str, str]:
+        """Give the client's headers of an answer; nothing hop-by-hop, no length of another body."""
+        kept = {"content-type": answer.headers.get("Content-Type", default)}
+        kept |= returned(answer.headers)
+        mask = self._provider.mask
+        return {
+            name: mask(value.encode("utf-8", "replace")).decode() for name, value in kept.items()
+        }
 
     def _mask(self, error: BaseException) -> None:
         """Take our key out of an error that came under a 200."""
@@ -168,7 +177,7 @@ class Speaker:
         return Reply(
             target=target,
             status=answer.status,
-            headers=_head(answer.headers, "application/json"),
+            headers=self._head(answer, "application/json"),
             streamed=False,
             length=len(body) if whole else _length(answer.headers),
             first=body,
@@ -214,11 +223,6 @@ def _settle(
 
 def _is_json(headers: Mapping[str, str]) -> bool:
     return headers.get("Content-Type", "").startswith("application/json")
-
-
-def _head(headers: Mapping[str, str], default: str) -> dict[str, str]:
-    """Give the client's headers of an answer; nothing hop-by-hop, no length of another body."""
-    return {"content-type": headers.get("Content-Type", default), **returned(headers)}
 
 
 def _length(headers: Mapping[str, str]) -> int | None:

@@ -26,6 +26,10 @@ REFUSED: dict[str, Step] = {
         head(200, [JSON, ("content-length", "5"), ("transfer-encoding", "chunked")]),
         chunk(BODY) + b"0\r\n\r\n",
     ],
+    "interim answers without an end": [head(100) * 40 + WHOLE],
+    "a chunk whose size is none": [
+        head(200, [JSON, ("transfer-encoding", "chunked")]) + chunk(BODY), b"zz\r\n", End.HANG
+    ],
     "two lengths": [head(200, [JSON, ("content-length", "5"), LENGTH]) + BODY],
     "a body shorter than its length": [head(200, [JSON, ("content-length", "9999")]) + BODY, End.CLOSE],
     "no HTTP": [b"\x00\x01 nothing\r\n\r\n"],
@@ -110,3 +114,13 @@ async def test_bytes_that_come_unasked_cost_the_connection_and_nobody_else(
     assert following.json["choices"][0]["message"]["content"] == "next"
     assert [request.connection for request in first.requests] == [1, 2]
     assert numbers.value("llm_retry_total", provider="p") == 0
+
+
+async def test_a_key_echoed_in_a_header_does_not_come_back(start: Start, first: Provider) -> None:
+    echo = [("x-request-id", "sk-p-key-1")]
+    first.then(openai_plain("mine", headers=echo))
+    gateway = await start(one(first.url))
+
+    answered = await gateway.chat()
+
+    assert answered.headers["x-request-id"] == "[redacted]-1"
