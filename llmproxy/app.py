@@ -77,7 +77,7 @@ def create_app(config: Config) -> web.Application:
         moves=routes.neighbours(),
         max_models=config.metrics.max_models,
         circuits=lambda: [
-            (name, breakers.closed(asyncio.get_running_loop().time()))
+            (name, breakers.state(time.monotonic()) is State.CLOSED)
             for name, breakers in circuits.items()
         ],
     )

@@ -147,7 +147,7 @@ class UpstreamError(LLMProxyError):
     Three judgements are made once, where the provider's answer is read:
     `retryable` (the same target may answer next time), `fails_over` (another target may) and
     `blames_target` (it speaks against the provider's health).
-    `deadline` (loop time) is set by the attempt: no wait may reach beyond it.
+    `deadline` (monotonic time) is set by the attempt: no wait may reach beyond it.
     """
 
     status_hint = 502

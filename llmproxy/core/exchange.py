@@ -86,7 +86,7 @@ class HttpRequest:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Attempt:
-    """One try at one target. Times are the loop's, in seconds."""
+    """One try at one target. Times are monotonic, in seconds."""
 
     target: Target
     started: float
@@ -103,7 +103,7 @@ class Exchange:
 
     `model` and `stream` are what the client asked for; `call` and `request`, the whole of it and
     what goes to the target at hand, are gone once an answer has begun: they are large.
-    Times are the loop's, in seconds. `deadline` bounds everything before the first byte and
+    Times are monotonic, in seconds. `deadline` bounds everything before the first byte and
     `ends_by` the whole; `impatient` says that it was the client who set the deadline.
     `status` is what went to the client (499: it left);
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.

@@ -55,7 +55,7 @@ def attempt(timeouts: TimeoutsConfig, watches: Watches, observer: AttemptObserve
 def _limit(
     timeouts: TimeoutsConfig, exchange: Exchange, attempt: Attempt
 ) -> tuple[float, Callable[[], LLMProxyError]]:
-    """Give the loop time at which the attempt ends, and the error that says why."""
+    """Give the time at which the attempt ends, and the error that says why."""
     streamed = exchange.call is not None and exchange.call.stream
     limit = timeouts.first_token if streamed else timeouts.response
     if attempt.started + limit <= exchange.deadline:

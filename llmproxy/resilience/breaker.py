@@ -67,7 +67,7 @@ class Breaker:
         return self._state is State.CLOSED and not self._failures
 
     def state(self, now: float) -> State:
-        """Give the state at loop time `now`."""
+        """Give the state at time `now`."""
         if self._state is State.OPEN and now >= self._open_until:
             self._become(State.HALF_OPEN)
         return self._state
@@ -140,9 +140,12 @@ class Breakers:
             breaker = self._by_model[model] = Breaker(name, self._policy, self._changed)
         return breaker
 
-    def closed(self, now: float) -> bool:
-        """Say whether all are closed at loop time `now`."""
-        return all(breaker.state(now) is State.CLOSED for breaker in self._by_model.values())
+    def state(self, now: float) -> State:
+        """Give the state at time `now`; with one for each model, that of the sickest."""
+        states = {breaker.state(now) for breaker in self._by_model.values()}
+        return next(
+            (state for state in (State.OPEN, State.HALF_OPEN) if state in states), State.CLOSED
+        )
 
     def _prune(self) -> None:
         """Under a wildcard clients choose the models: forget breakers that know nothing."""

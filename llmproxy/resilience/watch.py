@@ -10,6 +10,7 @@ the block that cancellation becomes the error given with the limit. A cancellati
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from math import inf
 from types import TracebackType
@@ -19,11 +20,16 @@ PERIOD = 0.25
 
 
 class Watches:
-    """Makes watches for the tasks of one loop, and sweeps those that are far from their time."""
+    """
+    Makes watches for the tasks of one loop, and sweeps those that are far from their time.
+
+    `time` is the monotonic clock, in seconds: the loop's own is rounded to milliseconds under
+    uvloop, too coarse for the durations that are counted by it.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.time = loop.time
-        self.call_at = loop.call_at
+        self.time = time.monotonic
+        self._loop = loop
         self.next_sweep = inf
         self._far: set[Watch] = set()
 
@@ -41,6 +47,10 @@ class Watches:
         """Look at the watch no more."""
         self._far.discard(watch)
 
+    def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """Have `callback` called at `when` on the clock `time`."""
+        return self._loop.call_later(max(0.0, when - self.time()), callback)
+
     def _schedule(self) -> None:
         self.next_sweep = self.time() + PERIOD
         self.call_at(self.next_sweep, self._sweep)
@@ -54,7 +64,7 @@ class Watches:
 
 
 class Watch:
-    """Bounds what one task does in a `with` block; `when` is the loop time at which it ends."""
+    """Bounds what one task does in a `with` block; `when` is the time at which it ends."""
 
     __slots__ = (
         "_armed",
@@ -80,7 +90,7 @@ class Watch:
         self._inside = False
 
     def until(self, when: float, error: Callable[[], BaseException]) -> None:
-        """End the block with `error()` at loop time `when`, instead of what was set before."""
+        """End the block with `error()` at time `when`, instead of what was set before."""
         self.when = when
         self._error = error
         if self._far or self._handle is not None:

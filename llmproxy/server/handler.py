@@ -1,6 +1,6 @@
 """An HTTP request of the API: its body read and looked at, its route found, its answer relayed."""
 
-import asyncio
+import time
 from collections.abc import Mapping
 from math import inf, isfinite
 
@@ -69,7 +69,7 @@ async def _read_body(request: web.Request, limits: LimitsConfig, watch: Watch) -
         raise UnsupportedEncoding("compressed request bodies are not taken: send it plain")
     if (request.content_length or 0) > limits.body:
         raise RequestTooLarge(f"the body is over {limits.body} bytes")
-    now = asyncio.get_running_loop().time()
+    now = time.monotonic()
     watch.until(
         now + limits.body_time,
         lambda: RequestTimeout(f"the body was not complete within {limits.body_time:g} s"),

@@ -5,10 +5,10 @@ Whatever happens in between, a request on an API path is counted once, here, in 
 its last byte went out. What the operator's endpoints serve is not counted.
 """
 
-import asyncio
 import logging
 import random
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -53,8 +53,7 @@ def observing(observers: Sequence[ExchangeObserver], via: str) -> Middleware:
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-        loop = asyncio.get_running_loop()
-        exchange = _exchange(request, loop.time())
+        exchange = _exchange(request, time.monotonic())
         request[EXCHANGE] = exchange
         if not request.path.startswith(API):
             return await _answer(request, handler, exchange)
@@ -69,7 +68,7 @@ def observing(observers: Sequence[ExchangeObserver], via: str) -> Middleware:
             exchange.error = exchange.error or error
             raise
         finally:
-            exchange.ended = loop.time()
+            exchange.ended = time.monotonic()
             exchange.outcome = outcome_of(exchange.error)
             if exchange.outcome is Outcome.CLIENT_GONE:
                 exchange.status = CLIENT_CLOSED

@@ -7,7 +7,7 @@ from ..core.errors import ModelNotFound
 from ..core.exchange import Json
 from ..routing.table import may_use, public_name
 from .keys import CATALOG, EXCHANGE, ROUTES
-from .ops import SERVER
+from .relay import ID_HEADERS, route_headers
 
 EPOCH = "1970-01-01T00:00:00Z"  # providers' dates are not kept
 
@@ -19,15 +19,16 @@ async def list_models(request: web.Request) -> web.Response:
         # https://docs.anthropic.com/en/api/models-list
         rows = [_anthropic(name) for name in names]
         return _json(
+            request,
             {
                 "data": rows,
                 "has_more": False,
                 "first_id": names[0] if names else None,
                 "last_id": names[-1] if names else None,
-            }
+            },
         )
     # https://platform.openai.com/docs/api-reference/models/list
-    return _json({"object": "list", "data": [_openai(request, name) for name in names]})
+    return _json(request, {"object": "list", "data": [_openai(request, name) for name in names]})
 
 
 async def show_model(request: web.Request) -> web.Response:
@@ -37,8 +38,8 @@ async def show_model(request: web.Request) -> web.Response:
     assert exchange.principal is not None
     request.app[ROUTES].resolve(name, exchange.principal)
     if exchange.dialect == "anthropic_messages":
-        return _json(_anthropic(name))
-    return _json(_openai(request, name))
+        return _json(request, _anthropic(name))
+    return _json(request, _openai(request, name))
 
 
 async def _names(request: web.Request) -> list[str]:
@@ -69,5 +70,7 @@ def _anthropic(name: str) -> Json:
     return {"type": "model", "id": name, "display_name": name, "created_at": EPOCH}
 
 
-def _json(body: Json) -> web.Response:
-    return web.Response(body=orjson.dumps(body), content_type="application/json", headers=SERVER)
+def _json(request: web.Request, body: Json) -> web.Response:
+    exchange = request[EXCHANGE]
+    headers = {ID_HEADERS[exchange.dialect]: exchange.id, **route_headers(exchange)}
+    return web.Response(body=orjson.dumps(body), content_type="application/json", headers=headers)

@@ -1,6 +1,7 @@
 """How late the event loop is: a timer's lateness, twice a second."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 PERIOD = 0.5
@@ -16,8 +17,8 @@ class LagProbe:
 
     def start(self) -> None:
         """Start measuring; `stop` must follow."""
-        due = self._loop.time() + PERIOD
-        self._handle = self._loop.call_at(due, self._tick, due)
+        due = time.monotonic() + PERIOD
+        self._handle = self._loop.call_later(PERIOD, self._tick, due)
 
     def stop(self) -> None:
         """Measure no more."""
@@ -25,5 +26,5 @@ class LagProbe:
             self._handle.cancel()
 
     def _tick(self, due: float) -> None:
-        self._report(max(0.0, self._loop.time() - due))
+        self._report(max(0.0, time.monotonic() - due))
         self.start()

@@ -1,6 +1,7 @@
 """An `HttpRequest` on the wire, and aiohttp's errors as ours."""
 
 import errno
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
@@ -127,18 +128,20 @@ def ours(provider: str, error: BaseException) -> UpstreamError:
         return _no_connection(provider, error.os_error)
     if isinstance(error, LOST):
         return UpstreamConnectError(f"{provider} closed the connection before it answered")
-    return UpstreamProtocolError(f"{provider} did not answer in HTTP ({type(error).__name__})")
+    return UpstreamProtocolError(f"{provider} did not answer in HTTP")
 
 
-def broke_off(provider: str, error: BaseException) -> StreamInterrupted:
+def broke_off(provider: str) -> StreamInterrupted:
     """Turn what aiohttp raised inside an answer's body into an error of ours."""
-    return StreamInterrupted(f"{provider} broke off its answer ({type(error).__name__})")
+    return StreamInterrupted(f"{provider} broke off its answer")
 
 
 def _no_connection(provider: str, error: OSError) -> UpstreamConnectError:
+    # not error.strerror: asyncio puts the address into it
+    reason = os.strerror(error.errno) if error.errno else "unknown reason"
     ours_alone = error.errno in OURS  # no descriptor left here: no sign of a sick provider
     return UpstreamConnectError(
-        f"{provider}: no connection ({error.strerror or type(error).__name__})",
+        f"{provider}: no connection ({reason})",
         retryable=not ours_alone,
         blames_target=not ours_alone,
     )

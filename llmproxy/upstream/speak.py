@@ -105,7 +105,7 @@ class Speaker:
             try:
                 data = await answer.read()
             except WIRE_ERRORS as error:
-                raise broke_off(self._provider.name, error) from error
+                raise broke_off(self._provider.name) from error
             ended = not data
             first += translator.finish() if ended else translator.feed(data)
         return Reply(
@@ -128,7 +128,7 @@ class Speaker:
                     yield out
         except WIRE_ERRORS as error:
             if not translator.complete:  # a cut after the terminal event takes nothing away
-                raise broke_off(self._provider.name, error) from error
+                raise broke_off(self._provider.name) from error
         except UpstreamStatusError as error:
             self._mask(error)
             raise
@@ -160,7 +160,7 @@ class Speaker:
         try:
             body, whole = await _collect(answer, limit)
         except WIRE_ERRORS as error:
-            raise broke_off(self._provider.name, error) from error
+            raise broke_off(self._provider.name) from error
         rest: AsyncGenerator[bytes, None] | None = None
         if whole:
             body = translator.answer(body)
@@ -195,7 +195,7 @@ class Speaker:
                 tail.feed(data)
                 yield data
         except WIRE_ERRORS as error:
-            raise broke_off(self._provider.name, error) from error
+            raise broke_off(self._provider.name) from error
         exchange.usage = tail.finish()
 
 

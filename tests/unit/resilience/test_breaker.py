@@ -148,7 +148,7 @@ def test_by_model_each_has_its_own_and_one_open_shows() -> None:
     fail(breakers.at(Target(provider="a", model="x")), 2)
 
     assert breakers.at(Target(provider="a", model="y")).state(0.0) is State.CLOSED
-    assert not breakers.closed(0.0)
+    assert breakers.state(0.0) is State.OPEN
 
 
 def test_models_that_clients_make_up_are_forgotten_but_an_open_circuit_is_not() -> None:
@@ -160,4 +160,15 @@ def test_models_that_clients_make_up_are_forgotten_but_an_open_circuit_is_not() 
         breakers.at(Target(provider="a", model=f"made up {number}"))
 
     assert len(breakers._by_model) <= MAX_BREAKERS
-    assert not breakers.closed(0.0)
+    assert breakers.state(0.0) is State.OPEN
+
+
+def test_of_several_models_the_sickest_is_shown_and_half_open_is_told_from_open() -> None:
+    policy = BreakerConfig(failure_threshold=1, open_for=10.0, scope="model")
+    breakers = Breakers("a", policy)
+    assert breakers.state(0.0) is State.CLOSED
+    fail(breakers.at(Target(provider="a", model="x")), 1, now=0.0)
+    fail(breakers.at(Target(provider="a", model="y")), 1, now=5.0)
+
+    assert breakers.state(10.0) is State.OPEN
+    assert breakers.state(15.0) is State.HALF_OPEN

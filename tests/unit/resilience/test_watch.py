@@ -150,3 +150,18 @@ async def test_no_sweep_is_left_when_nothing_is_watched() -> None:
     await swept
 
     assert watches.next_sweep == inf
+
+
+def test_the_clock_is_finer_than_a_millisecond_whatever_the_loop_s_is() -> None:
+    class Coarse(asyncio.SelectorEventLoop):
+        def time(self) -> float:
+            return round(super().time(), 3)
+
+    loop = Coarse()
+    try:
+        clock = Watches(loop).time
+        seen = {clock() for _ in range(1000)}
+    finally:
+        loop.close()
+
+    assert len(seen) > 10
