@@ -23,30 +23,18 @@ from .policy.keys import KeyRing
 from .providers.base import Provider
 from .providers.registry import make_provider
 from .resilience.attempt import attempt
-from .resilience.breaker import Breakers, State, guard
+from .resilience.breaker import Breakers, State
 from .resilience.cooldown import Cooldowns
 from .resilience.layer import stack
-from .resilience.limit import InFlight, limit
+from .resilience.limit import InFlight
 from .resilience.retry import retry
-from .resilience.watch import Watches
 from .routing.table import RouteTable
 from .server import ops
 from .server.endpoints import ENDPOINTS, Operation
 from .server.handler import chat
-from .server.keys import (
-    CATALOG,
-    CONFIG,
-    GATEWAY,
-    KEYS,
-    LIFECYCLE,
-    METRICS,
-    PROVIDERS,
-    ROUTES,
-    WATCHES,
-)
-from .server.lifecycle import Lifecycle
 from .server.middleware import Handler, observing
 from .server.models import list_models, show_model
+from .server.services import SERVICES, Services
 from .telemetry.lag import LagProbe
 from .telemetry.log import RequestLog
 from .telemetry.metrics.record import Metrics
@@ -83,16 +71,18 @@ def create_app(config: Config) -> web.Application:
     )
     for name, breakers in circuits.items():
         breakers.subscribe(partial(_tell, metrics, log, name))
-    app = web.Application(middlewares=[observing([metrics, log], via)])
-    app[CONFIG] = config
-    app[ROUTES] = routes
-    app[KEYS] = KeyRing(config.keys)
-    app[METRICS] = metrics
-    app[LIFECYCLE] = Lifecycle()
-    app[PROVIDERS] = {
-        name: (circuits[name], InFlight(provider.max_in_flight))
-        for name, provider in config.providers.items()
-    }
+    services = Services(
+        config=config,
+        routes=routes,
+        keys=KeyRing(config.keys),
+        metrics=metrics,
+        circuits=circuits,
+        in_flight={
+            name: InFlight(provider.max_in_flight) for name, provider in config.providers.items()
+        },
+    )
+    app = web.Application(middlewares=[observing(services, [metrics, log], via)])
+    app[SERVICES] = services
     app.cleanup_ctx.append(partial(_upstreams, via=via))
     app.cleanup_ctx.append(_lag_probe)
     for endpoint in ENDPOINTS:
@@ -110,26 +100,26 @@ def create_app(config: Config) -> web.Application:
 
 async def _upstreams(app: web.Application, *, via: str) -> AsyncIterator[None]:
     """Open a pool for each provider, and the gateway over them; close them in the end."""
-    config = app[CONFIG]
-    watches = app[WATCHES] = Watches(asyncio.get_running_loop())
+    services = app[SERVICES]
+    clock = services.watches.time
     async with AsyncExitStack() as pools:
         upstreams: dict[str, Upstream] = {}
         sends: dict[str, Send] = {}
         lists = {}
-        for name, provider_config in config.providers.items():
-            provider = make_provider(name, provider_config, via=f"1.1 {via}")
-            upstreams[name] = await _open(pools, name, provider_config)
-            sends[name] = _stack(app, provider, provider_config, upstreams[name])
+        for name, config in services.config.providers.items():
+            provider = make_provider(name, config, via=f"1.1 {via}")
+            upstreams[name] = await _open(pools, name, config)
+            sends[name] = _stack(services, provider, config, upstreams[name])
             if (request := provider.models_request()) is not None:
                 lists[name] = request
-        app[CATALOG] = Catalog(lists, upstreams, watches.time)
-        app[GATEWAY] = Gateway(
+        services.catalog = Catalog(lists, upstreams, clock)
+        services.gateway = Gateway(
             sends=sends,
             cooldowns=Cooldowns(),
-            in_flight=InFlight(config.limits.in_flight),
-            clock=watches.time,
+            in_flight=InFlight(services.config.limits.in_flight),
+            clock=clock,
         )
-        app[LIFECYCLE].started = True
+        services.lifecycle.started = True
         yield
 
 
@@ -141,22 +131,22 @@ async def _open(pools: AsyncExitStack, name: str, config: ProviderConfig) -> Ups
 
 
 def _stack(
-    app: web.Application,
-    provider: Provider,
-    config: ProviderConfig,
-    upstream: Upstream,
+    services: Services, provider: Provider, config: ProviderConfig, upstream: Upstream
 ) -> Send:
-    """word( retry( limit( breaker( attempt( speak )))))"""
-    speaker = Speaker(provider, upstream, app[CONFIG].limits, time.time)  # noqa: TID251
-    breakers, in_flight = app[PROVIDERS][provider.name]
-    watches = app[WATCHES]
+    """word( retry( attempt( speak )))"""
+    clock = services.watches.time
+    speaker = Speaker(provider, upstream, services.config.limits, time.time)  # noqa: TID251
     return stack(
         speaker.speak,
         speaker.word,
-        retry(config.retry, watches.time),
-        limit(in_flight),
-        guard(breakers, watches.time),
-        attempt(config.timeouts, watches, app[METRICS]),
+        retry(config.retry, clock),
+        attempt(
+            in_flight=services.in_flight[provider.name],
+            breakers=services.circuits[provider.name],
+            timeouts=config.timeouts,
+            observer=services.metrics,
+            clock=clock,
+        ),
     )
 
 
@@ -167,7 +157,7 @@ def _tell(metrics: Metrics, log: RequestLog, provider: str, state: State) -> Non
 
 async def _lag_probe(app: web.Application) -> AsyncIterator[None]:
     """Measure how late the event loop is, for as long as the application runs."""
-    probe = LagProbe(asyncio.get_running_loop(), app[METRICS].loop_lag)
+    probe = LagProbe(asyncio.get_running_loop(), app[SERVICES].metrics.loop_lag)
     probe.start()
     yield
     probe.stop()

@@ -19,9 +19,9 @@ from aiohttp import web
 from . import __version__
 from .app import create_app
 from .config.schema import Config
-from .server.keys import LIFECYCLE, METRICS
 from .server.lifecycle import Lifecycle
 from .server.protocol import GatewayRunner, make_runner
+from .server.services import SERVICES
 from .telemetry.log import configure, event
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def run(config: Config) -> int:
     """Serve until told to stop; gives the exit status: 0, or 1 when it cannot listen."""
     app = create_app(config)
     writer = configure(config.logging.level, config.logging.format, sys.stderr)
-    app[METRICS].watch_log(writer.lost)
+    app[SERVICES].metrics.watch_log(writer.lost)
     try:
         _raise_descriptor_limit()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -62,7 +62,7 @@ async def _serve(app: web.Application, config: Config) -> int:
         _settle_gc()
         _announce(runner, config)
         await stop.wait()
-        await _drain(runner, site, app[LIFECYCLE], config.server.grace, hurry)
+        await _drain(runner, site, app[SERVICES].lifecycle, config.server.grace, hurry)
     finally:
         await runner.cleanup()
     event(logger, logging.INFO, "stopped")

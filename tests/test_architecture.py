@@ -37,7 +37,7 @@ TOGETHER = {
     "resilience/limit.py": "integration/test_ways_out.py",
     "resilience/layer.py": "integration/test_ways_out.py",
     "server/handler.py": "integration/test_requests.py",
-    "server/keys.py": "integration/test_isolation.py",
+    "server/services.py": "integration/test_isolation.py",
     "server/middleware.py": "integration/test_requests.py",
     "server/models.py": "integration/test_requests.py",
     "server/ops.py": "integration/test_requests.py",

@@ -4,12 +4,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from .usage import Usage
 
 Clock: TypeAlias = Callable[[], float]
 Json: TypeAlias = dict[str, Any]
+
+
+class Watching(Protocol):
+    """Bounds what the running task waits for; see `resilience.watch`."""
+
+    def until(self, when: float, error: Callable[[], BaseException]) -> None:
+        """End it with `error()` at time `when`, instead of what was set before."""
+
+    def rest(self) -> None:
+        """Set no limit any more, until the next."""
+
+    def claim(self, error: BaseException) -> BaseException:
+        """Give what a caught `error` stands for: the limit's own, or itself."""
+
+    def interrupt(self, error: BaseException) -> None:
+        """End it with `error` now."""
 
 
 class Outcome(StrEnum):
@@ -101,20 +117,21 @@ class Exchange:
     """
     The record of one request; the only mutable one.
 
-    `model` and `stream` are what the client asked for; `call` and `request`, the whole of it and
-    what goes to the target at hand, are gone once an answer has begun: they are large.
+    `headers` are the client's, names in lower case, repeated ones joined by commas. `model` and
+    `stream` are what it asked for; `call` and `request`, the whole of it and what goes to the
+    target at hand, are gone once an answer has begun, as are the headers: they are large.
     Times are monotonic, in seconds. `deadline` bounds everything before the first byte and
     `ends_by` the whole; `impatient` says that it was the client who set the deadline.
     `status` is what went to the client (499: it left);
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.
-    `interrupt` ends whatever the exchange waits for with the given error, when the gateway
-    stops; None while it waits for nothing.
+    `watch` bounds whatever the exchange waits for, from its admission to the end of its answer.
     """
 
     id: str
     started: float
     path: str
     dialect: str
+    headers: Mapping[str, str] = field(default_factory=dict)
     deadline: float = inf
     ends_by: float = inf
     impatient: bool = False
@@ -136,10 +153,16 @@ class Exchange:
     ended: float | None = None
     outcome: Outcome | None = None
     error: BaseException | None = None
-    interrupt: Callable[[BaseException], None] | None = None
+    watch: Watching | None = None
+
+    def drop_call(self) -> None:
+        """Let go of what was asked, once it need not be asked again."""
+        self.call = self.request = None
+        self.headers = {}
 
     def forget(self) -> None:
         """Let go of the errors once all has been told: their frames lead back to this record."""
-        self.error = self.call = self.request = self.interrupt = None
+        self.drop_call()
+        self.error = self.watch = None
         for attempt in self.attempts:
             attempt.error = None

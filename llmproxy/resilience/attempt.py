@@ -1,16 +1,22 @@
-"""One try at one target: bounded in time, and written down."""
+"""One try at one target: admitted, bounded in time, and written down."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Protocol
 
 from ..config.schema import TimeoutsConfig
-from ..core.errors import DeadlineExceeded, LLMProxyError, UpstreamError, UpstreamTimeout
+from ..core.errors import (
+    DeadlineExceeded,
+    LLMProxyError,
+    TargetBusy,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from ..core.exchange import Attempt, Clock, Exchange, Target
 from ..core.reply import Reply, Send
+from .breaker import Breakers
 from .layer import Layer
+from .limit import BUSY_RETRY_AFTER, InFlight
 from .outcome import outcome_of
-from .watch import Watches
 
 
 class AttemptObserver(Protocol):
@@ -20,30 +26,62 @@ class AttemptObserver(Protocol):
     def attempt_ended(self, exchange: Exchange, attempt: Attempt) -> None: ...
 
 
-def attempt(timeouts: TimeoutsConfig, watches: Watches, observer: AttemptObserver) -> Layer:
+def attempt(
+    *,
+    in_flight: InFlight,
+    breakers: Breakers,
+    timeouts: TimeoutsConfig,
+    observer: AttemptObserver,
+    clock: Clock,
+) -> Layer:
     """
-    Record the attempt and clip it to the limits: its own, and what the request has left.
+    Hold a place at the provider and the breaker's permit from the call until the reply is closed.
 
-    A configured limit that ends it is an UpstreamTimeout, which blames the provider; the
+    Raises Refused where there is no place or the circuit is open: then nothing was attempted.
+    Else the attempt is recorded and clipped to the limits: its own, and what the request has
+    left. A configured limit that ends it is an UpstreamTimeout, which blames the provider; the
     client's own deadline a DeadlineExceeded, which blames nobody.
     """
 
     def layer(send: Send) -> Send:
         async def attempted(exchange: Exchange, target: Target) -> Reply:
-            record = Attempt(target=target, started=watches.time())
+            if in_flight.full:
+                raise TargetBusy(
+                    f"{target.provider} has as many requests in flight as it may have",
+                    retry_after=BUSY_RETRY_AFTER,
+                )
+            now = clock()
+            breaker = breakers.at(target)
+            permit = breaker.admit(now)
+            in_flight.admit()
+            record = Attempt(target=target, started=now)
             exchange.attempts.append(record)
             observer.attempt_started(exchange, record)
-            ended = partial(_ended, watches.time, observer, exchange, record)
+
+            def ended(error: BaseException | None) -> None:
+                record.ended = clock()
+                record.error = error
+                record.outcome = outcome_of(error)
+                in_flight.settle()
+                breaker.record(permit, error, record.ended)
+                observer.attempt_ended(exchange, record)
+
+            watch = exchange.watch
+            assert watch is not None
+            watch.until(*_limit(timeouts, exchange, record))
             try:
-                with watches.watch() as watch:
-                    watch.until(*_limit(timeouts, exchange, record))
-                    reply = await send(exchange, target)
-            except BaseException as error:
+                reply = await send(exchange, target)
+            except BaseException as raised:
+                watch.rest()
+                error = watch.claim(raised)
                 if isinstance(error, UpstreamError):
                     error.deadline = exchange.deadline
                 ended(error)
-                raise
-            record.first_frame = watches.time()
+                if error is raised:
+                    raise
+                raise error from raised
+            record.first_frame = clock()
+            breaker.good_frame(permit)
             reply.add_done_callback(ended)
             return reply
 
@@ -56,7 +94,7 @@ def _limit(
     timeouts: TimeoutsConfig, exchange: Exchange, attempt: Attempt
 ) -> tuple[float, Callable[[], LLMProxyError]]:
     """Give the time at which the attempt ends, and the error that says why."""
-    streamed = exchange.call is not None and exchange.call.stream
+    streamed = exchange.stream
     limit = timeouts.first_token if streamed else timeouts.response
     if attempt.started + limit <= exchange.deadline:
         what = "no first token" if streamed else "no complete answer"
@@ -70,16 +108,3 @@ def _limit(
     return exchange.deadline, lambda: UpstreamTimeout(
         f"{attempt.target.provider} did not answer within what was left of the total time"
     )
-
-
-def _ended(
-    clock: Clock,
-    observer: AttemptObserver,
-    exchange: Exchange,
-    attempt: Attempt,
-    error: BaseException | None,
-) -> None:
-    attempt.ended = clock()
-    attempt.error = error
-    attempt.outcome = outcome_of(error)
-    observer.attempt_ended(exchange, attempt)

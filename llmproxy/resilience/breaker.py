@@ -1,5 +1,5 @@
 """
-A circuit breaker: a machine without a clock of its own, and the layer that asks it.
+A circuit breaker: a machine without a clock of its own.
 
     state      what happens                          becomes      why
     closed     failure_threshold failures in a row   open         the provider is sick
@@ -23,9 +23,7 @@ from enum import StrEnum
 
 from ..config.schema import BreakerConfig
 from ..core.errors import BreakerOpen, blames_target
-from ..core.exchange import Clock, Exchange, Target
-from ..core.reply import Reply, Send
-from .layer import Layer
+from ..core.exchange import Target
 
 MAX_BREAKERS = 1000
 
@@ -153,24 +151,3 @@ class Breakers:
             self._by_model = {
                 model: breaker for model, breaker in self._by_model.items() if not breaker.idle
             }
-
-
-def guard(breakers: Breakers, clock: Clock) -> Layer:
-    """Ask the breaker before each attempt and tell it afterwards."""
-
-    def layer(send: Send) -> Send:
-        async def guarded(exchange: Exchange, target: Target) -> Reply:
-            breaker = breakers.at(target)
-            permit = breaker.admit(clock())
-            try:
-                reply = await send(exchange, target)
-            except BaseException as error:
-                breaker.record(permit, error, clock())  # it blames only what speaks against it
-                raise
-            breaker.good_frame(permit)
-            reply.add_done_callback(lambda error: breaker.record(permit, error, clock()))
-            return reply
-
-        return guarded
-
-    return layer

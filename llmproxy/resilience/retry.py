@@ -21,10 +21,20 @@ def retry(
     Repeat what is worth repeating, with full jitter, or after the wait that the provider names.
 
     The policy's `max_attempts` counts the first. A refusal of our own (an open breaker) passes
-    at once: it is no `UpstreamError`.
+    at once: it is no `UpstreamError`. Backoff is entered with the first failure in hand: it
+    costs more than most of what a good request needs.
     """
 
     def layer(send: Send) -> Send:
+        async def retried(exchange: Exchange, target: Target) -> Reply:
+            try:
+                return await send(exchange, target)
+            except UpstreamError as error:
+                if _is_final(error):
+                    raise
+                first = [error]
+            return await repeated(exchange, target, first)
+
         @backoff.on_exception(
             partial(waits, policy, clock, uniform),
             UpstreamError,
@@ -33,10 +43,12 @@ def retry(
             jitter=None,  # on top of a named wait it would undercut it; ours is in `waits`
             logger=None,
         )
-        async def repeated(exchange: Exchange, target: Target) -> Reply:
+        async def repeated(exchange: Exchange, target: Target, first: list[UpstreamError]) -> Reply:
+            if first:
+                raise first.pop()
             return await send(exchange, target)
 
-        return repeated
+        return retried
 
     return layer
 

@@ -2,11 +2,13 @@
 Time limits that may be moved at no cost, and that say what they were.
 
 `asyncio.timeout` sets a timer for each request and each time it is moved; a stream moves its
-limit twice a chunk. Here a limit is a number in a `Watch`. One sweep, four times a second, looks
-at all numbers and sets a timer only for those whose time is near; a timer that fires looks at the
-number again, which may have moved on. When the time is up the task is cancelled, and on leaving
-the block that cancellation becomes the error given with the limit. A cancellation from elsewhere
-(the client left) passes as it is, also when both come at once.
+limit twice a chunk. Here a limit is a number in a `Watch`, and a request has one watch for its whole
+life, moved from one limit to the next. One sweep, four times a second, looks at all numbers and
+sets a timer only for those whose time is near; a timer that fires looks at the number again, which
+may have moved on. When the time is up the task is cancelled, and whoever set the limit claims
+that cancellation and gets the error given with it; what nobody claims becomes that error on
+leaving the block. A cancellation from elsewhere (the client left) passes as it is, also when both
+come at once.
 """
 
 import asyncio
@@ -21,15 +23,14 @@ PERIOD = 0.25
 
 class Watches:
     """
-    Makes watches for the tasks of one loop, and sweeps those that are far from their time.
+    Makes watches for the tasks of the running loop, and sweeps those far from their time.
 
     `time` is the monotonic clock, in seconds: the loop's own is rounded to milliseconds under
     uvloop, too coarse for the durations that are counted by it.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self) -> None:
         self.time = time.monotonic
-        self._loop = loop
         self.next_sweep = inf
         self._far: set[Watch] = set()
 
@@ -49,7 +50,7 @@ class Watches:
 
     def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Have `callback` called at `when` on the clock `time`."""
-        return self._loop.call_later(max(0.0, when - self.time()), callback)
+        return asyncio.get_running_loop().call_later(max(0.0, when - self.time()), callback)
 
     def _schedule(self) -> None:
         self.next_sweep = self.time() + PERIOD
@@ -104,8 +105,22 @@ class Watch:
         self._stop()
         self.when = inf
 
+    def claim(self, error: BaseException) -> BaseException:
+        """
+        Give what `error`, caught inside the block, stands for.
+
+        That is the limit's or the interruption's own error if they brought this cancellation
+        about, and else `error` itself.
+        """
+        fired = self._fired
+        if fired is None:
+            return error
+        self._fired = None
+        ours_alone = self._task.uncancel() <= self._cancelling
+        return fired if ours_alone and isinstance(error, asyncio.CancelledError) else error
+
     def interrupt(self, error: BaseException) -> None:
-        """End the block with `error` now; once it has been left, do nothing."""
+        """End what is waited for with `error` now; once the block has been left, do nothing."""
         if self._inside and self._fired is None:
             self._fired = error
             self._task.cancel()
@@ -131,12 +146,10 @@ class Watch:
         traceback: TracebackType | None,
     ) -> None:
         self._inside = False
-        self._stop()
-        if self._fired is None:
-            return
-        ours_alone = self._task.uncancel() <= self._cancelling
-        if ours_alone and isinstance(error, asyncio.CancelledError):
-            raise self._fired from error
+        if self._far or self._handle is not None:
+            self._stop()
+        if error is not None and (fired := self.claim(error)) is not error:
+            raise fired from error
 
     def _start(self) -> None:
         if self.when == inf:

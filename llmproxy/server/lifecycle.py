@@ -44,7 +44,7 @@ class Lifecycle:
     def interrupt(self) -> None:
         """End what is still under way: the grace period is over."""
         for exchange in list(self._live):
-            if exchange.interrupt is not None:
-                exchange.interrupt(
+            if exchange.watch is not None:
+                exchange.watch.interrupt(
                     ShuttingDown("the gateway is restarting; try again", retry_after=1.0)
                 )

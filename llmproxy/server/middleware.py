@@ -26,11 +26,13 @@ from ..core.errors import (
 )
 from ..core.exchange import Exchange, Outcome
 from ..dialects.errors import render_error
+from ..policy.keys import KeyRing
 from ..providers.base import returned
 from ..resilience.outcome import outcome_of
+from ..resilience.watch import Watch
 from .endpoints import API, advice, dialect_of
-from .keys import EXCHANGE, KEYS, LIFECYCLE
 from .relay import ID_HEADERS, abort, route_headers
+from .services import EXCHANGE, Services
 
 logger = logging.getLogger(__name__)
 
@@ -48,22 +50,27 @@ class ExchangeObserver(Protocol):
     def exchange_finished(self, exchange: Exchange) -> None: ...
 
 
-def observing(observers: Sequence[ExchangeObserver], via: str) -> Middleware:
+def observing(services: Services, observers: Sequence[ExchangeObserver], via: str) -> Middleware:
     """Give the middleware; `via` marks requests that already passed this gateway."""
+    lifecycle = services.lifecycle
+
+    def admit(request: web.Request, exchange: Exchange) -> Watch:
+        _admit(request, exchange, services.keys, via)
+        exchange.watch = watch = services.watches.watch()
+        return watch
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-        exchange = _exchange(request, time.monotonic())
-        request[EXCHANGE] = exchange
-        if not request.path.startswith(API):
+        exchange = request[EXCHANGE] = _exchange(request, time.monotonic())
+        if not exchange.path.startswith(API):
             return await _answer(request, handler, exchange)
-        lifecycle = request.app[LIFECYCLE]
         lifecycle.began(exchange)
         try:
-            response = await _answer(request, handler, exchange, admit=via)
-            exchange.status = response.status
-            await response.prepare(request)
-            await response.write_eof()
+            response = await _answer(request, handler, exchange, admit)
+            if not response.prepared:
+                exchange.status = response.status
+                await response.prepare(request)
+                await response.write_eof()
         except BaseException as error:
             exchange.error = exchange.error or error
             raise
@@ -81,25 +88,41 @@ def observing(observers: Sequence[ExchangeObserver], via: str) -> Middleware:
 
 
 def _exchange(request: web.Request, now: float) -> Exchange:
-    asked = request.headers.get("X-Request-Id", "")
+    headers = _joined(request)
+    path = request.path
+    asked = headers.get("x-request-id")
     return Exchange(
-        id=asked if SANE_ID.fullmatch(asked) else f"req_{random.getrandbits(96):024x}",
+        id=asked if asked and SANE_ID.fullmatch(asked) else f"req_{random.getrandbits(96):024x}",
         started=now,
         method=request.method,
-        path=request.path,
-        dialect=dialect_of(request.path, request.headers),
-        traceparent=request.headers.get("Traceparent"),
+        path=path,
+        dialect=dialect_of(path, headers),
+        headers=headers,
+        traceparent=headers.get("traceparent"),
     )
 
 
+def _joined(request: web.Request) -> dict[str, str]:
+    """Give the request's headers with lower-case names, repeated ones joined by commas."""
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        lower = name.lower()
+        headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
+    return headers
+
+
 async def _answer(
-    request: web.Request, handler: Handler, exchange: Exchange, *, admit: str | None = None
+    request: web.Request,
+    handler: Handler,
+    exchange: Exchange,
+    admit: Callable[[web.Request, Exchange], Watch] | None = None,
 ) -> web.StreamResponse:
     """Give the handler's response, or that of the error that ended it."""
     try:
-        if admit is not None:
-            _admit(request, exchange, via=admit)
-        return await handler(request)
+        if admit is None:
+            return await handler(request)
+        with admit(request, exchange):
+            return await handler(request)
     except web.HTTPException as error:
         return _error_response(request, exchange, _ours(request, error))
     except LLMProxyError as error:
@@ -111,13 +134,13 @@ async def _answer(
         return _error_response(request, exchange, error)
 
 
-def _admit(request: web.Request, exchange: Exchange, *, via: str) -> None:
+def _admit(request: web.Request, exchange: Exchange, keys: KeyRing, via: str) -> None:
     """Find out who calls; raises AuthenticationFailed, LoopDetected."""
-    if any(via in value for value in request.headers.getall("Via", ())):
+    if via in exchange.headers.get("via", ""):
         raise LoopDetected(
             "this request has passed this gateway before: a provider's base_url points back at it"
         )
-    exchange.principal = request.app[KEYS].authenticate(
+    exchange.principal = keys.authenticate(
         authorization=request.headers.getall("Authorization", ()),
         api_key=request.headers.getall("X-Api-Key", ()),
     )

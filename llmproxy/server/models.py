@@ -6,8 +6,8 @@ from aiohttp import web
 from ..core.errors import ModelNotFound
 from ..core.exchange import Json
 from ..routing.table import may_use, public_name
-from .keys import CATALOG, EXCHANGE, ROUTES
 from .relay import ID_HEADERS, route_headers
+from .services import EXCHANGE, SERVICES
 
 EPOCH = "1970-01-01T00:00:00Z"  # providers' dates are not kept
 
@@ -36,14 +36,15 @@ async def show_model(request: web.Request) -> web.Response:
     name = request.match_info["model"]
     exchange = request[EXCHANGE]
     assert exchange.principal is not None
-    request.app[ROUTES].resolve(name, exchange.principal)
+    request.app[SERVICES].routes.resolve(name, exchange.principal)
     if exchange.dialect == "anthropic_messages":
         return _json(request, _anthropic(name))
     return _json(request, _openai(request, name))
 
 
 async def _names(request: web.Request) -> list[str]:
-    routes, catalog = request.app[ROUTES], request.app[CATALOG]
+    services = request.app[SERVICES]
+    routes, catalog = services.routes, services.catalog
     principal = request[EXCHANGE].principal
     assert principal is not None
     found = dict.fromkeys(routes.names(principal))
@@ -60,7 +61,7 @@ def _openai(request: web.Request, name: str) -> Json:
     principal = request[EXCHANGE].principal
     assert principal is not None
     try:
-        owner = request.app[ROUTES].resolve(name, principal).targets[0].provider
+        owner = request.app[SERVICES].routes.resolve(name, principal).targets[0].provider
     except ModelNotFound:
         owner = "unknown"
     return {"id": name, "object": "model", "created": 0, "owned_by": owner}

@@ -7,7 +7,7 @@ import orjson
 from aiohttp import web
 
 from .. import __version__
-from .keys import LIFECYCLE, METRICS, PROVIDERS
+from .services import SERVICES
 
 SERVER: Mapping[str, str] = {
     "server": "llmproxy"
@@ -21,24 +21,24 @@ async def livez(request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """200 while requests are taken; a provider's outage does not make the gateway unready."""
-    if request.app[LIFECYCLE].ready:
+    if request.app[SERVICES].lifecycle.ready:
         return web.Response(text="ready\n", headers=SERVER)
     return web.Response(status=503, text="not ready\n", headers=SERVER)
 
 
 async def health(request: web.Request) -> web.Response:
     """What traffic has shown of each provider, as JSON."""
+    services = request.app[SERVICES]
     now = time.monotonic()
     providers = {
         name: {
             "circuit": breakers.state(now),
-            "in_flight": in_flight.count,
+            "in_flight": services.in_flight[name].count,
         }
-        for name, (breakers, in_flight) in request.app[PROVIDERS].items()
+        for name, breakers in services.circuits.items()
     }
-    lifecycle = request.app[LIFECYCLE]
     body = {
-        "status": "ok" if lifecycle.ready else "stopping",
+        "status": "ok" if services.lifecycle.ready else "stopping",
         "version": __version__,
         "providers": providers,
     }
@@ -47,7 +47,7 @@ async def health(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """The exposition, in the format that the scraper prefers."""
-    body, content_type = request.app[METRICS].expose(request.headers.get("Accept", ""))
+    body, content_type = request.app[SERVICES].metrics.expose(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"content-type": content_type, **SERVER})
 
 

@@ -8,6 +8,8 @@ error event of the client's dialect, and as anything else with a torn connection
 were complete.
 """
 
+import time
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
@@ -17,8 +19,6 @@ from ..config.schema import TimeoutsConfig
 from ..core.errors import LLMProxyError, StreamInterrupted, UpstreamTimeout
 from ..core.exchange import Exchange
 from ..core.reply import Reply
-from ..resilience.watch import Watches
-from .keys import CONFIG, WATCHES
 
 ID_HEADERS: Mapping[str, str] = {"openai_chat": "x-request-id", "anthropic_messages": "request-id"}
 """Where each dialect's SDK looks for a request's id: the provider's, or ours where it has none."""
@@ -26,29 +26,34 @@ ID_HEADERS: Mapping[str, str] = {"openai_chat": "x-request-id", "anthropic_messa
 LINGER = 1.0  # seconds that a provider has to end its answer after the terminal event
 
 
-async def relay(request: web.Request, exchange: Exchange, reply: Reply) -> web.StreamResponse:
+async def relay(
+    request: web.Request, exchange: Exchange, reply: Reply, timeouts: TimeoutsConfig
+) -> web.StreamResponse:
     """
     Send the reply on; gives the finished response, or raises ConnectionError when it was cut.
 
-    An answer that broke off is noted in `exchange.error`.
+    `timeouts` are the provider's. An answer that broke off is noted in `exchange.error`.
     """
-    headers = _headers(exchange, reply)
-    watches = request.app[WATCHES]
-    timeouts = request.app[CONFIG].providers[reply.target.provider].timeouts
-    response = web.StreamResponse(status=reply.status, headers=headers)
-    if reply.length is not None:
-        response.content_length = reply.length
     exchange.streamed = reply.streamed
     exchange.status = reply.status
+    if reply.rest is None and not reply.streamed:
+        return await _send_whole(request, exchange, reply, timeouts)
+    response = web.StreamResponse(status=reply.status, headers=_headers(exchange, reply))
+    if reply.length is not None:
+        response.content_length = reply.length
     await response.prepare(request)
     try:
-        await _move(response, exchange, reply, timeouts, watches)
-    except LLMProxyError as error:
-        if reply.complete():  # only the end of the connection was missing
-            return response
-        exchange.error = error
-        if not await _told(response, reply, error, timeouts, watches):
-            abort(request)
+        await _move(response, exchange, reply, timeouts)
+    except (LLMProxyError, CancelledError) as raised:
+        assert exchange.watch is not None
+        error = exchange.watch.claim(raised)
+        if not isinstance(error, LLMProxyError):
+            raise error from raised.__cause__
+        if not reply.complete():  # else only the end of the connection was missing
+            exchange.error = error
+            if not await _told(response, exchange, reply, error, timeouts):
+                abort(request)
+    await response.write_eof()
     return response
 
 
@@ -59,15 +64,26 @@ def abort(request: web.Request) -> None:
     raise ConnectionAbortedError("half an answer went out")
 
 
+async def _send_whole(
+    request: web.Request, exchange: Exchange, reply: Reply, timeouts: TimeoutsConfig
+) -> web.Response:
+    response = web.Response(
+        status=reply.status, body=reply.first, headers=_headers(exchange, reply)
+    )
+    assert exchange.watch is not None
+    exchange.watch.until(time.monotonic() + timeouts.client_stall, _stalled)
+    await response.prepare(request)
+    await response.write_eof()
+    return response
+
+
 async def _move(
-    response: web.StreamResponse,
-    exchange: Exchange,
-    reply: Reply,
-    timeouts: TimeoutsConfig,
-    watches: Watches,
+    response: web.StreamResponse, exchange: Exchange, reply: Reply, timeouts: TimeoutsConfig
 ) -> None:
     """Move all parts; raises what broke the answer off, ConnectionError if the client did."""
     provider = reply.target.provider
+    watch = exchange.watch
+    assert watch is not None
     ends_by = exchange.ends_by
     if not reply.streamed:
         ends_by = min(ends_by, exchange.attempts[-1].started + timeouts.response)
@@ -78,31 +94,28 @@ async def _move(
     def over() -> UpstreamTimeout:
         return UpstreamTimeout(f"{provider} did not end its answer within the time for the whole")
 
-    with watches.watch() as watch:
-        exchange.interrupt = watch.interrupt
+    def limit(seconds: float, error: Callable[[], BaseException]) -> None:
+        if now + seconds < ends_by:
+            watch.until(now + seconds, error)
+        else:
+            watch.until(ends_by, over if error is silent else error)
 
-        def limit(seconds: float, error: Callable[[], BaseException]) -> None:
-            if now + seconds < ends_by:
-                watch.until(now + seconds, error)
-            else:
-                watch.until(ends_by, over if error is silent else error)
-
-        now = watches.time()
-        if reply.streamed:
-            exchange.first_token = exchange.last_chunk = now
-        limit(timeouts.client_stall, _stalled)
-        await response.write(reply.first)
-        if reply.rest is None:
-            return
-        now = watches.time()
-        limit(LINGER if reply.complete() else timeouts.idle, silent)
-        async with aclosing(reply.rest) as rest:
-            async for data in rest:
-                now = exchange.last_chunk = watches.time()
-                limit(timeouts.client_stall, _stalled)
-                await response.write(data)
-                now = watches.time()  # a slow client's time is not the provider's silence
-                limit(LINGER if reply.complete() else timeouts.idle, silent)
+    now = time.monotonic()
+    if reply.streamed:
+        exchange.first_token = exchange.last_chunk = now
+    limit(timeouts.client_stall, _stalled)
+    await response.write(reply.first)
+    if reply.rest is None:
+        return
+    now = time.monotonic()
+    limit(LINGER if reply.complete() else timeouts.idle, silent)
+    async with aclosing(reply.rest) as rest:
+        async for data in rest:
+            now = exchange.last_chunk = time.monotonic()
+            limit(timeouts.client_stall, _stalled)
+            await response.write(data)
+            now = time.monotonic()  # a slow client's time is not the provider's silence
+            limit(LINGER if reply.complete() else timeouts.idle, silent)
 
 
 def _stalled() -> BaseException:
@@ -111,10 +124,10 @@ def _stalled() -> BaseException:
 
 async def _told(
     response: web.StreamResponse,
+    exchange: Exchange,
     reply: Reply,
     error: LLMProxyError,
     timeouts: TimeoutsConfig,
-    watches: Watches,
 ) -> bool:
     """Write the error as the stream's last event; False where the answer has no place for one."""
     if isinstance(error, StreamInterrupted) and error.told:
@@ -122,9 +135,9 @@ async def _told(
     event = reply.fail(error)
     if not event:
         return False
-    with watches.watch() as watch:
-        watch.until(watches.time() + timeouts.client_stall, _stalled)
-        await response.write(event)
+    assert exchange.watch is not None
+    exchange.watch.until(time.monotonic() + timeouts.client_stall, _stalled)
+    await response.write(event)
     return True
 
 

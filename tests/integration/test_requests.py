@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmproxy.server.keys import LIFECYCLE
+from llmproxy.server.services import SERVICES
 from tests.support.answers import openai_events, openai_plain, openai_stream
 from tests.support.gateway import HELLO, model, provider
 from tests.support.ports import refused_port
@@ -183,7 +183,7 @@ async def test_readyz_is_503_from_the_moment_of_stopping_while_livez_stays(start
     gateway = await start(simple())
     before = await gateway.get("/readyz")
 
-    gateway.app[LIFECYCLE].stopping = True
+    gateway.app[SERVICES].lifecycle.stopping = True
 
     ready, live = await gateway.get("/readyz"), await gateway.get("/livez")
     assert (before.status, ready.status, live.status) == (200, 503, 200)

@@ -16,7 +16,7 @@ def late() -> UpstreamTimeout:
 async def test_time_up_raises_the_error_given_with_the_limit() -> None:
     loop = asyncio.get_running_loop()
 
-    with pytest.raises(UpstreamTimeout), Watches(loop).watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
         watch.until(loop.time() + 0.01, late)
         await loop.create_future()
 
@@ -25,7 +25,7 @@ async def test_a_limit_moved_later_counts_from_there() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
 
-    with pytest.raises(UpstreamTimeout), Watches(loop).watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
         watch.until(start + 0.01, late)
         watch.until(start + 0.05, late)
         await loop.create_future()
@@ -37,7 +37,7 @@ async def test_a_limit_moved_earlier_counts_from_there() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
 
-    with pytest.raises(UpstreamTimeout), Watches(loop).watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
         watch.until(start + 30.0, late)
         watch.until(start + 0.01, late)
         await loop.create_future()
@@ -49,7 +49,7 @@ async def test_no_limit_any_more_lets_the_block_go_on() -> None:
     loop = asyncio.get_running_loop()
     waiting = loop.create_future()
 
-    with Watches(loop).watch() as watch:
+    with Watches().watch() as watch:
         watch.until(loop.time() + 0.01, late)
         watch.rest()
         loop.call_later(0.03, waiting.set_result, None)
@@ -59,13 +59,39 @@ async def test_no_limit_any_more_lets_the_block_go_on() -> None:
 async def test_an_interruption_raises_its_error() -> None:
     loop = asyncio.get_running_loop()
 
-    with pytest.raises(KeyError), Watches(loop).watch() as watch:
+    with pytest.raises(KeyError), Watches().watch() as watch:
         loop.call_soon(watch.interrupt, KeyError())
         await loop.create_future()
 
 
+async def test_a_claimed_end_is_the_limit_s_error_and_the_block_goes_on() -> None:
+    loop = asyncio.get_running_loop()
+    ended: list[BaseException] = []
+
+    with Watches().watch() as watch:
+        for _ in range(2):
+            watch.until(loop.time() + 0.01, late)
+            try:
+                await loop.create_future()
+            except asyncio.CancelledError as error:
+                ended.append(watch.claim(error))
+        watch.rest()
+        await asyncio.sleep(0)
+
+    assert [type(error) for error in ended] == [UpstreamTimeout, UpstreamTimeout]
+
+
+async def test_an_error_that_no_limit_brought_about_is_claimed_as_itself() -> None:
+    error = KeyError()
+
+    with Watches().watch() as watch:
+        watch.until(watch.when, late)
+
+        assert watch.claim(error) is error
+
+
 async def test_an_interruption_after_the_block_does_nothing() -> None:
-    with Watches(asyncio.get_running_loop()).watch() as watch:
+    with Watches().watch() as watch:
         pass
 
     watch.interrupt(KeyError())
@@ -77,7 +103,7 @@ async def test_a_cancellation_from_elsewhere_stays_one_also_when_both_come_at_on
     loop = asyncio.get_running_loop()
 
     async def watched() -> None:
-        with Watches(loop).watch() as watch:
+        with Watches().watch() as watch:
             inside.set_result(watch)
             await loop.create_future()
 
@@ -97,7 +123,7 @@ async def test_the_task_is_as_before_afterwards() -> None:
     task = asyncio.current_task()
     assert task is not None
 
-    with pytest.raises(UpstreamTimeout), Watches(loop).watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
         watch.until(loop.time(), late)
         await loop.create_future()
 
@@ -108,7 +134,7 @@ async def test_a_limit_that_is_far_is_met_without_a_timer_of_its_own() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
 
-    with pytest.raises(UpstreamTimeout), Watches(loop).watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
         watch.until(start + 2.5 * PERIOD, late)
         await loop.create_future()
 
@@ -119,7 +145,7 @@ async def test_a_far_limit_that_comes_near_is_met_in_time() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
 
-    with pytest.raises(UpstreamTimeout), Watches(loop).watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
         watch.until(start + 60.0, late)
         loop.call_later(0.01, watch.until, start + 0.02, late)
         await loop.create_future()
@@ -131,7 +157,7 @@ async def test_a_near_limit_that_moves_far_is_watched_on() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
 
-    with pytest.raises(UpstreamTimeout), Watches(loop).watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
         watch.until(start + 0.02, late)
         watch.until(start + 2 * PERIOD, late)
         await loop.create_future()
@@ -141,7 +167,7 @@ async def test_a_near_limit_that_moves_far_is_watched_on() -> None:
 
 async def test_no_sweep_is_left_when_nothing_is_watched() -> None:
     loop = asyncio.get_running_loop()
-    watches = Watches(loop)
+    watches = Watches()
 
     with watches.watch() as watch:
         watch.until(loop.time() + 60.0, late)
@@ -159,7 +185,7 @@ def test_the_clock_is_finer_than_a_millisecond_whatever_the_loop_s_is() -> None:
 
     loop = Coarse()
     try:
-        clock = Watches(loop).time
+        clock = Watches().time
         seen = {clock() for _ in range(1000)}
     finally:
         loop.close()

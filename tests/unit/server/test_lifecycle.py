@@ -2,8 +2,11 @@
 
 import asyncio
 
+import pytest
+
 from llmproxy.core.errors import ShuttingDown
 from llmproxy.core.exchange import Exchange
+from llmproxy.resilience.watch import Watches
 from llmproxy.server.lifecycle import Lifecycle
 
 
@@ -40,14 +43,12 @@ async def test_drained_at_once_when_nothing_is_under_way() -> None:
     await Lifecycle().drained()
 
 
-def test_what_is_under_way_is_interrupted_with_an_error_to_tell() -> None:
+async def test_what_is_under_way_is_interrupted_with_an_error_to_tell() -> None:
     lifecycle = Lifecycle()
-    waiting, busy = exchange(), exchange()
-    heard: list[BaseException] = []
-    waiting.interrupt = heard.append
+    waiting, not_admitted = exchange(), exchange()
     lifecycle.began(waiting)
-    lifecycle.began(busy)
+    lifecycle.began(not_admitted)
 
-    lifecycle.interrupt()
-
-    assert [type(error) for error in heard] == [ShuttingDown]
+    with pytest.raises(ShuttingDown), Watches().watch() as waiting.watch:
+        lifecycle.interrupt()
+        await asyncio.get_running_loop().create_future()
