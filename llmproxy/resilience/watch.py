@@ -4,8 +4,8 @@ Time limits that may be moved at no cost, and that say what they were.
 `asyncio.timeout` sets a timer for each request and each time it is moved; a stream moves its
 limit twice a chunk. Here a limit is a number in a `Watch`, and a request has one watch for its whole
 life, moved from one limit to the next. One sweep, four times a second, looks at all numbers and
-sets a timer only for those whose time is near; a timer that fires looks at the number again, which
-may have moved on. When the time is up the task is cancelled, and whoever set the limit claims
+sets a timer only for those whose time comes before the next sweep; a timer that fires looks at the
+number again, which may have moved on. When the time is up the task is cancelled, and whoever set the limit claims
 that cancellation and gets the error given with it; what nobody claims becomes that error on
 leaving the block. A cancellation from elsewhere (the client left) passes as it is, also when both
 come at once.
@@ -23,7 +23,7 @@ PERIOD = 0.25
 
 class Watches:
     """
-    Makes watches for the tasks of the running loop, and sweeps those far from their time.
+    Sweeps the watches of the running loop's tasks.
 
     `time` is the monotonic clock, in seconds: the loop's own is rounded to milliseconds under
     uvloop, too coarse for the durations that are counted by it.
@@ -32,21 +32,17 @@ class Watches:
     def __init__(self) -> None:
         self.time = time.monotonic
         self.next_sweep = inf
-        self._far: set[Watch] = set()
-
-    def watch(self) -> "Watch":
-        """Give a watch, to be used in a `with` block."""
-        return Watch(self)
+        self._watched: set[Watch] = set()
 
     def add(self, watch: "Watch") -> None:
-        """Look at the watch in each sweep, until it is near its time or discarded."""
-        self._far.add(watch)
+        """Look at the watch in each sweep, until it is discarded."""
+        self._watched.add(watch)
         if self.next_sweep == inf:
             self._schedule()
 
     def discard(self, watch: "Watch") -> None:
         """Look at the watch no more."""
-        self._far.discard(watch)
+        self._watched.discard(watch)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Have `callback` called at `when` on the clock `time`."""
@@ -58,9 +54,9 @@ class Watches:
 
     def _sweep(self) -> None:
         self.next_sweep = inf
-        if self._far:
+        if self._watched:
             self._schedule()
-            for watch in [watch for watch in self._far if watch.when < self.next_sweep]:
+            for watch in [watch for watch in self._watched if watch.when < self.next_sweep]:
                 watch.arm()
 
 
@@ -71,7 +67,6 @@ class Watch:
         "_armed",
         "_cancelling",
         "_error",
-        "_far",
         "_fired",
         "_handle",
         "_inside",
@@ -83,7 +78,6 @@ class Watch:
     def __init__(self, watches: Watches) -> None:
         self.when = inf
         self._watches = watches
-        self._far = False
         self._armed = inf
         self._handle: asyncio.TimerHandle | None = None
         self._error: Callable[[], BaseException] | None = None
@@ -94,15 +88,11 @@ class Watch:
         """End the block with `error()` at time `when`, instead of what was set before."""
         self.when = when
         self._error = error
-        if self._far or self._handle is not None:
-            if when < self._armed and when < self._watches.next_sweep:
-                self.arm()
-        else:
-            self._start()
+        if when < self._watches.next_sweep:
+            self.arm()
 
     def rest(self) -> None:
         """Set no limit any more, until the next."""
-        self._stop()
         self.when = inf
 
     def claim(self, error: BaseException) -> BaseException:
@@ -126,10 +116,12 @@ class Watch:
             self._task.cancel()
 
     def arm(self) -> None:
-        """Set a timer: the time is near."""
-        self._stop()
-        self._armed = self.when
-        self._handle = self._watches.call_at(self.when, self._due)
+        """Set a timer for `when`, unless one is set that fires before."""
+        if self.when < self._armed:
+            if self._handle is not None:
+                self._handle.cancel()
+            self._armed = self.when
+            self._handle = self._watches.call_at(self.when, self._due)
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
@@ -137,6 +129,7 @@ class Watch:
         self._task = task
         self._cancelling = task.cancelling()
         self._inside = True
+        self._watches.add(self)
         return self
 
     def __exit__(
@@ -146,32 +139,18 @@ class Watch:
         traceback: TracebackType | None,
     ) -> None:
         self._inside = False
-        if self._far or self._handle is not None:
-            self._stop()
-        if error is not None and (fired := self.claim(error)) is not error:
-            raise fired from error
-
-    def _start(self) -> None:
-        if self.when == inf:
-            return
-        self._far = True
-        self._watches.add(self)
-        if self.when < self._watches.next_sweep:
-            self.arm()
-
-    def _stop(self) -> None:
-        if self._far:
-            self._watches.discard(self)
-            self._far = False
+        self._watches.discard(self)
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-        self._armed = inf
+        if error is not None and (fired := self.claim(error)) is not error:
+            raise fired from error
 
     def _due(self) -> None:
         self._handle = None
         self._armed = inf
         if self.when > self._watches.time():
-            self._start()
+            if self.when < self._watches.next_sweep:
+                self.arm()
         elif self._error is not None:
             self.interrupt(self._error())

@@ -46,15 +46,21 @@ async def _read_body(request: web.Request, exchange: Exchange, limits: LimitsCon
     """Read the body within the limits; raises RequestError."""
     if exchange.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedEncoding("compressed request bodies are not taken: send it plain")
+    content = request.content
+    if content.is_eof():  # most come in one piece with the head
+        body = content.read_nowait()
+        if len(body) > limits.body:
+            raise _too_large(limits.body)
+        return body
     if (request.content_length or 0) > limits.body:
-        raise RequestTooLarge(f"the body is over {limits.body} bytes")
+        raise _too_large(limits.body)
     assert exchange.watch is not None
     exchange.watch.until(
         time.monotonic() + limits.body_time,
         lambda: RequestTimeout(f"the body was not complete within {limits.body_time:g} s"),
     )
     try:
-        return await _read_all(request.content, limits.body)
+        return await _read_all(content, limits.body)
     except web.RequestPayloadError as error:
         raise InvalidRequest("the body is broken off or badly framed") from error
 
@@ -66,9 +72,13 @@ async def _read_all(content: StreamReader, limit: int) -> bytes:
     while data := await content.readany():
         size += len(data)
         if size > limit:
-            raise RequestTooLarge(f"the body is over {limit} bytes")
+            raise _too_large(limit)
         parts.append(data)
     return b"".join(parts)
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"the body is over {limit} bytes")
 
 
 def _set_deadline(exchange: Exchange, total: float | None) -> None:

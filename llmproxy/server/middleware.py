@@ -26,7 +26,6 @@ from ..core.errors import (
 )
 from ..core.exchange import Exchange, Outcome
 from ..dialects.errors import render_error
-from ..policy.keys import KeyRing
 from ..providers.base import returned
 from ..resilience.outcome import outcome_of
 from ..resilience.watch import Watch
@@ -52,11 +51,20 @@ class ExchangeObserver(Protocol):
 
 def observing(services: Services, observers: Sequence[ExchangeObserver], via: str) -> Middleware:
     """Give the middleware; `via` marks requests that already passed this gateway."""
-    lifecycle = services.lifecycle
+    lifecycle, keys, watches = services.lifecycle, services.keys, services.watches
 
     def admit(request: web.Request, exchange: Exchange) -> Watch:
-        _admit(request, exchange, services.keys, via)
-        exchange.watch = watch = services.watches.watch()
+        """Find out who calls; raises AuthenticationFailed, LoopDetected."""
+        if via in exchange.headers.get("via", ""):
+            raise LoopDetected(
+                "this request has passed this gateway before: "
+                "a provider's base_url points back at it"
+            )
+        exchange.principal = keys.authenticate(
+            authorization=request.headers.getall("Authorization", ()),
+            api_key=request.headers.getall("X-Api-Key", ()),
+        )
+        exchange.watch = watch = Watch(watches)
         return watch
 
     @web.middleware
@@ -132,18 +140,6 @@ async def _answer(
     except Exception as error:
         logger.exception("internal error in request %s", exchange.id)
         return _error_response(request, exchange, error)
-
-
-def _admit(request: web.Request, exchange: Exchange, keys: KeyRing, via: str) -> None:
-    """Find out who calls; raises AuthenticationFailed, LoopDetected."""
-    if via in exchange.headers.get("via", ""):
-        raise LoopDetected(
-            "this request has passed this gateway before: a provider's base_url points back at it"
-        )
-    exchange.principal = keys.authenticate(
-        authorization=request.headers.getall("Authorization", ()),
-        api_key=request.headers.getall("X-Api-Key", ()),
-    )
 
 
 def _ours(request: web.Request, error: web.HTTPException) -> RequestError:

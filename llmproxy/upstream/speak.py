@@ -9,10 +9,11 @@ to 256 KiB; a larger one in the client's own dialect flows.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import NoReturn
 
 from ..config.schema import LimitsConfig
 from ..core.errors import UpstreamProtocolError, UpstreamStatusError
-from ..core.exchange import Call, Clock, Exchange, Target
+from ..core.exchange import Clock, Exchange, Target
 from ..core.reply import Reply, Send
 from ..dialects.passthrough import PlainTail
 from ..dialects.registry import WIRES, translator, word
@@ -58,44 +59,34 @@ class Speaker:
         call, request = exchange.call, exchange.request
         assert call is not None
         assert request is not None
-        translator = self._translator(call)
+        provider = self._provider
+        dialect = provider.dialect(call.dialect)
+        reader = translator(
+            call, dialect, provider=provider.name, limits=self._limits, now=int(self._wall())
+        )
         answer = await self._upstream.send(request)
         try:
-            reply = await self._open(answer, translator, exchange, target)
+            if not 200 <= answer.status < 300:
+                await self._refused(answer, dialect)
+            if call.stream and not _is_json(answer.headers):
+                reply = await self._open_stream(answer, reader, target)
+            else:
+                passes = dialect == call.dialect and not call.stream
+                reply = await self._open_plain(answer, reader, exchange, target, passes=passes)
         except BaseException as error:
             answer.close()
             self._mask(error)
             raise
-        reply.add_done_callback(_settle(exchange, answer, translator))
+        reply.add_done_callback(_settle(exchange, answer, reader))
         return reply
 
-    async def _open(
-        self, answer: Answer, translator: Translator, exchange: Exchange, target: Target
-    ) -> Reply:
-        call = exchange.call
-        assert call is not None
-        if not 200 <= answer.status < 300:
-            raise await self._status_error(answer, call)
-        if call.stream and not _is_json(answer.headers):
-            return await self._open_stream(answer, translator, target)
-        return await self._open_plain(answer, translator, exchange, target)
-
-    def _translator(self, call: Call) -> Translator:
-        return translator(
-            call,
-            self._provider.dialect(call.dialect),
-            provider=self._provider.name,
-            limits=self._limits,
-            now=int(self._wall()),
-        )
-
-    async def _status_error(self, answer: Answer, call: Call) -> UpstreamStatusError:
+    async def _refused(self, answer: Answer, dialect: str) -> NoReturn:
         try:
             body, _ = await _collect(answer, ERROR_BODY)
         except WIRE_ERRORS:
             body = b""  # the status says enough
-        return self._provider.status_error(
-            answer.status, answer.headers, body, self._provider.dialect(call.dialect), self._wall()
+        raise self._provider.status_error(
+            answer.status, answer.headers, body, dialect, self._wall()
         )
 
     async def _open_stream(self, answer: Answer, translator: Translator, target: Target) -> Reply:
@@ -137,12 +128,11 @@ class Speaker:
 
     def _head(self, answer: Answer, default: str) -> dict[str, str]:
         """Give the client's headers of an answer; nothing hop-by-hop, no length of another body."""
-        kept = {"content-type": answer.headers.get("Content-Type", default)}
-        kept |= returned(answer.headers)
-        mask = self._provider.mask
-        return {
-            name: mask(value.encode("utf-8", "replace")).decode() for name, value in kept.items()
-        }
+        kept = returned(answer.headers)
+        kept["content-type"] = answer.headers.get("Content-Type", default)
+        values = "\n".join(kept.values())  # none holds a line break: all are masked in one go
+        masked = self._provider.mask(values.encode("utf-8", "replace")).decode()
+        return dict(zip(kept, masked.split("\n"), strict=True))
 
     def _mask(self, error: BaseException) -> None:
         """Take our key out of an error that came under a 200."""
@@ -151,11 +141,14 @@ class Speaker:
             error.message = self._provider.mask(error.message.encode()).decode()
 
     async def _open_plain(
-        self, answer: Answer, translator: Translator, exchange: Exchange, target: Target
+        self,
+        answer: Answer,
+        translator: Translator,
+        exchange: Exchange,
+        target: Target,
+        *,
+        passes: bool,
     ) -> Reply:
-        call = exchange.call
-        assert call is not None
-        passes = self._provider.dialect(call.dialect) == call.dialect and not call.stream
         limit = COLLECTED if passes else self._limits.answer
         try:
             body, whole = await _collect(answer, limit)
@@ -164,12 +157,12 @@ class Speaker:
         rest: AsyncGenerator[bytes, None] | None = None
         if whole:
             body = translator.answer(body)
-            if call.stream:
+            if exchange.stream:
                 raise UpstreamProtocolError(
                     f"{self._provider.name} answered a request for a stream with a plain body"
                 )
         elif passes:
-            rest = self._flow(answer, exchange, body, PlainTail(WIRES[call.dialect]))
+            rest = self._flow(answer, exchange, body, PlainTail(WIRES[exchange.dialect]))
         else:
             raise UpstreamProtocolError(
                 f"{self._provider.name}: an answer over {limit} bytes (limits.answer)"

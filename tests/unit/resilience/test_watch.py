@@ -16,7 +16,7 @@ def late() -> UpstreamTimeout:
 async def test_time_up_raises_the_error_given_with_the_limit() -> None:
     loop = asyncio.get_running_loop()
 
-    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
         watch.until(loop.time() + 0.01, late)
         await loop.create_future()
 
@@ -25,7 +25,7 @@ async def test_a_limit_moved_later_counts_from_there() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
 
-    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
         watch.until(start + 0.01, late)
         watch.until(start + 0.05, late)
         await loop.create_future()
@@ -37,7 +37,7 @@ async def test_a_limit_moved_earlier_counts_from_there() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
 
-    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
         watch.until(start + 30.0, late)
         watch.until(start + 0.01, late)
         await loop.create_future()
@@ -49,7 +49,7 @@ async def test_no_limit_any_more_lets_the_block_go_on() -> None:
     loop = asyncio.get_running_loop()
     waiting = loop.create_future()
 
-    with Watches().watch() as watch:
+    with Watch(Watches()) as watch:
         watch.until(loop.time() + 0.01, late)
         watch.rest()
         loop.call_later(0.03, waiting.set_result, None)
@@ -59,7 +59,7 @@ async def test_no_limit_any_more_lets_the_block_go_on() -> None:
 async def test_an_interruption_raises_its_error() -> None:
     loop = asyncio.get_running_loop()
 
-    with pytest.raises(KeyError), Watches().watch() as watch:
+    with pytest.raises(KeyError), Watch(Watches()) as watch:
         loop.call_soon(watch.interrupt, KeyError())
         await loop.create_future()
 
@@ -68,7 +68,7 @@ async def test_a_claimed_end_is_the_limit_s_error_and_the_block_goes_on() -> Non
     loop = asyncio.get_running_loop()
     ended: list[BaseException] = []
 
-    with Watches().watch() as watch:
+    with Watch(Watches()) as watch:
         for _ in range(2):
             watch.until(loop.time() + 0.01, late)
             try:
@@ -84,14 +84,14 @@ async def test_a_claimed_end_is_the_limit_s_error_and_the_block_goes_on() -> Non
 async def test_an_error_that_no_limit_brought_about_is_claimed_as_itself() -> None:
     error = KeyError()
 
-    with Watches().watch() as watch:
+    with Watch(Watches()) as watch:
         watch.until(watch.when, late)
 
         assert watch.claim(error) is error
 
 
 async def test_an_interruption_after_the_block_does_nothing() -> None:
-    with Watches().watch() as watch:
+    with Watch(Watches()) as watch:
         pass
 
     watch.interrupt(KeyError())
@@ -103,7 +103,7 @@ async def test_a_cancellation_from_elsewhere_stays_one_also_when_both_come_at_on
     loop = asyncio.get_running_loop()
 
     async def watched() -> None:
-        with Watches().watch() as watch:
+        with Watch(Watches()) as watch:
             inside.set_result(watch)
             await loop.create_future()
 
@@ -123,7 +123,7 @@ async def test_the_task_is_as_before_afterwards() -> None:
     task = asyncio.current_task()
     assert task is not None
 
-    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
         watch.until(loop.time(), late)
         await loop.create_future()
 
@@ -134,7 +134,7 @@ async def test_a_limit_that_is_far_is_met_without_a_timer_of_its_own() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
 
-    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
         watch.until(start + 2.5 * PERIOD, late)
         await loop.create_future()
 
@@ -145,7 +145,7 @@ async def test_a_far_limit_that_comes_near_is_met_in_time() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
 
-    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
         watch.until(start + 60.0, late)
         loop.call_later(0.01, watch.until, start + 0.02, late)
         await loop.create_future()
@@ -157,7 +157,7 @@ async def test_a_near_limit_that_moves_far_is_watched_on() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
 
-    with pytest.raises(UpstreamTimeout), Watches().watch() as watch:
+    with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
         watch.until(start + 0.02, late)
         watch.until(start + 2 * PERIOD, late)
         await loop.create_future()
@@ -169,7 +169,7 @@ async def test_no_sweep_is_left_when_nothing_is_watched() -> None:
     loop = asyncio.get_running_loop()
     watches = Watches()
 
-    with watches.watch() as watch:
+    with Watch(watches) as watch:
         watch.until(loop.time() + 60.0, late)
     swept = loop.create_future()
     loop.call_at(watches.next_sweep, swept.set_result, None)

@@ -6,7 +6,7 @@ import pytest
 
 from llmproxy.core.errors import ShuttingDown
 from llmproxy.core.exchange import Exchange
-from llmproxy.resilience.watch import Watches
+from llmproxy.resilience.watch import Watch, Watches
 from llmproxy.server.lifecycle import Lifecycle
 
 
@@ -49,6 +49,6 @@ async def test_what_is_under_way_is_interrupted_with_an_error_to_tell() -> None:
     lifecycle.began(waiting)
     lifecycle.began(not_admitted)
 
-    with pytest.raises(ShuttingDown), Watches().watch() as waiting.watch:
+    with pytest.raises(ShuttingDown), Watch(Watches()) as waiting.watch:
         lifecycle.interrupt()
         await asyncio.get_running_loop().create_future()
