@@ -110,8 +110,7 @@ async def _upstreams(app: web.Application, *, via: str) -> AsyncIterator[None]:
             provider = make_provider(name, config, via=f"1.1 {via}")
             upstreams[name] = await _open(pools, name, config)
             sends[name] = _stack(services, provider, config, upstreams[name])
-            if (request := provider.models_request()) is not None:
-                lists[name] = request
+            lists[name] = provider.models_request()
         services.catalog = Catalog(lists, upstreams, clock)
         services.gateway = Gateway(
             sends=sends,

@@ -28,8 +28,8 @@ class Provider(Protocol):
     def request(self, call: Call, dialect: str, body: bytes, request_id: str) -> HttpRequest:
         """Give the request that carries `body`; InvalidRequest where a header cannot pass."""
 
-    def models_request(self) -> HttpRequest | None:
-        """Give the request for the provider's own list of models, where it has one."""
+    def models_request(self) -> HttpRequest:
+        """Give the request for the provider's own list of models."""
 
     def status_error(
         self, status: int, headers: Mapping[str, str], body: bytes, dialect: str, now: float

@@ -90,7 +90,7 @@ class HttpProvider:
             body=body,
         )
 
-    def models_request(self) -> HttpRequest | None:
+    def models_request(self) -> HttpRequest:
         return HttpRequest(
             method="GET",
             url=self._base + self._kind.models_path,

@@ -21,8 +21,8 @@ class MockProvider:
     def request(self, call: Call, dialect: str, body: bytes, request_id: str) -> HttpRequest:
         return HttpRequest(method="POST", url=f"mock:{dialect}", headers={}, body=body)
 
-    def models_request(self) -> HttpRequest | None:
-        return None
+    def models_request(self) -> HttpRequest:
+        return HttpRequest(method="GET", url="mock:models", headers={}, body=b"")
 
     def status_error(
         self, status: int, headers: Mapping[str, str], body: bytes, dialect: str, now: float

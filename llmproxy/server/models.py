@@ -1,5 +1,7 @@
 """`GET /v1/models`, in the shape that the caller's SDK expects."""
 
+import asyncio
+
 import orjson
 from aiohttp import web
 
@@ -48,9 +50,13 @@ async def _names(request: web.Request) -> list[str]:
     principal = request[EXCHANGE].principal
     assert principal is not None
     found = dict.fromkeys(routes.names(principal))
-    for pattern, targets in routes.wildcards(principal):
+    wildcards = routes.wildcards(principal)
+    providers = list({target.provider for _, targets in wildcards for target in targets})
+    lists = await asyncio.gather(*(catalog.models(provider) for provider in providers))
+    offers = dict(zip(providers, lists, strict=True))
+    for pattern, targets in wildcards:
         for target in targets:
-            for offered in await catalog.models(target.provider):
+            for offered in offers[target.provider]:
                 name = public_name(pattern, target, offered)
                 if name is not None and may_use(principal, name):
                     found[name] = None

@@ -1,6 +1,7 @@
 """The models that providers say they have, asked at most every five minutes."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from math import inf
 
@@ -9,6 +10,8 @@ import orjson
 from ..core.errors import UpstreamError
 from ..core.exchange import Clock, HttpRequest
 from .send import WIRE_ERRORS, Upstream
+
+logger = logging.getLogger(__name__)
 
 KEPT = 300.0
 KEPT_FAILURE = 30.0
@@ -20,7 +23,7 @@ class Catalog:
     """
     Keeps each provider's own list of model ids.
 
-    `requests` has the request to make at each provider that has a list. One request at a time
+    `requests` has the request to make at each provider. One request at a time
     is under way at a provider; a provider that does not answer keeps its last list.
     """
 
@@ -38,9 +41,7 @@ class Catalog:
         self._locks = {name: asyncio.Lock() for name in requests}
 
     async def models(self, provider: str) -> list[str]:
-        """Give the provider's model ids; empty where it has no list or does not answer."""
-        if provider not in self._requests:
-            return []
+        """Give the provider's model ids; empty where it does not answer."""
         async with self._locks[provider]:
             if self._clock() >= self._stale_at[provider]:
                 await self._refresh(provider)
@@ -51,8 +52,9 @@ class Catalog:
         try:
             async with asyncio.timeout(PATIENCE):
                 self._lists[provider] = await self._ask(provider)
-        except (UpstreamError, *WIRE_ERRORS, TimeoutError, ValueError):
+        except (UpstreamError, *WIRE_ERRORS, TimeoutError, ValueError) as error:
             kept = KEPT_FAILURE
+            logger.warning("no list of models from %s (%s)", provider, type(error).__name__)
         self._stale_at[provider] = self._clock() + kept
 
     async def _ask(self, provider: str) -> list[str]:

@@ -18,6 +18,7 @@ from ..core.exchange import HttpRequest, Json
 from .send import Answer
 
 TEXT = "This answer comes from the mock provider of llmproxy and costs nothing."
+MODELS = b'{"object":"list","data":[{"id":"mock","object":"model"}]}'
 
 
 class MockUpstream:
@@ -30,6 +31,8 @@ class MockUpstream:
         self._uniform = uniform
 
     async def send(self, request: HttpRequest) -> Answer:
+        if request.method == "GET":
+            return _MockAnswer(200, {"Content-Type": "application/json"}, _once(MODELS))
         config = self._config
         faulty = self._uniform(0.0, 1.0) < config.fault_rate
         if faulty and config.hang:

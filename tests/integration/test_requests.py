@@ -1,5 +1,6 @@
 """What clients send: keys, limits, strict JSON, paths, models, and the errors that answer them."""
 
+import asyncio
 import hashlib
 import json
 import zlib
@@ -467,6 +468,36 @@ async def test_a_provider_s_list_that_cannot_be_had_leaves_the_rest(start: Start
     listed = await gateway.get("/v1/models")
 
     assert [row["id"] for row in listed.json["data"]] == ["gpt-4", "gpt-5"]
+
+
+async def test_all_providers_lists_are_asked_for_at_once(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    both_asked = asyncio.Event()
+    first.then([both_asked, *answer({"data": [{"id": "a-1"}]})])
+    second.then([both_asked, *answer({"data": [{"id": "b-1"}]})])
+    gateway = await start(
+        provider("first", first.url)
+        + provider("second", second.url)
+        + model("a-*", "first/a-*")
+        + model("b-*", "second/b-*")
+    )
+
+    listing = asyncio.ensure_future(gateway.get("/v1/models"))
+    await first.asked()
+    await second.asked()
+    both_asked.set()
+    listed = await listing
+
+    assert [row["id"] for row in listed.json["data"]] == ["a-1", "b-1"]
+
+
+async def test_the_mock_alone_lists_a_model_to_choose(start: Start) -> None:
+    gateway = await start('[providers.mock]\nkind = "mock"\n' + model("*", "mock/*"))
+
+    listed = await gateway.get("/v1/models")
+
+    assert [row["id"] for row in listed.json["data"]] == ["mock"]
 
 
 # --- paths --------------------------------------------------------------------------------

@@ -123,5 +123,11 @@ async def test_the_answer_is_closed() -> None:
     assert answer.closed
 
 
-async def test_a_provider_without_a_list_has_none() -> None:
-    assert await catalog(Scripted(Said(LIST)), Hand()).models("b") == []
+async def test_a_list_that_cannot_be_had_is_told_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await catalog(Scripted(UpstreamConnectError("down")), Hand()).models("a")
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "no list of models from a (UpstreamConnectError)"
+    ]
