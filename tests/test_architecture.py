@@ -43,6 +43,7 @@ TOGETHER = {
     "server/ops.py": "integration/test_requests.py",
     "server/protocol.py": "integration/test_requests.py",
     "server/relay.py": "integration/test_pressure.py",
+    "server/whole.py": "integration/test_requests.py",
     "telemetry/lag.py": "integration/test_metrics.py",
     "upstream/lean.py": "integration/test_upstream.py",
     "upstream/pool.py": "integration/test_ways_out.py",

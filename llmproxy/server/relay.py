@@ -19,6 +19,7 @@ from ..config.schema import TimeoutsConfig
 from ..core.errors import LLMProxyError, StreamInterrupted, UpstreamTimeout
 from ..core.exchange import Exchange
 from ..core.reply import Reply
+from .whole import send_whole
 
 ID_HEADERS: Mapping[str, str] = {"openai_chat": "x-request-id", "anthropic_messages": "request-id"}
 """Where each dialect's SDK looks for a request's id: the provider's, or ours where it has none."""
@@ -37,7 +38,9 @@ async def relay(
     exchange.streamed = reply.streamed
     exchange.status = reply.status
     if reply.rest is None and not reply.streamed:
-        return await _send_whole(request, exchange, reply, timeouts)
+        assert exchange.watch is not None
+        exchange.watch.until(time.monotonic() + timeouts.client_stall, _stalled)
+        return await send_whole(request, reply.status, _headers(exchange, reply), reply.first)
     response = web.StreamResponse(status=reply.status, headers=_headers(exchange, reply))
     if reply.length is not None:
         response.content_length = reply.length
@@ -62,19 +65,6 @@ def abort(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
     raise ConnectionAbortedError("half an answer went out")
-
-
-async def _send_whole(
-    request: web.Request, exchange: Exchange, reply: Reply, timeouts: TimeoutsConfig
-) -> web.Response:
-    response = web.Response(
-        status=reply.status, body=reply.first, headers=_headers(exchange, reply)
-    )
-    assert exchange.watch is not None
-    exchange.watch.until(time.monotonic() + timeouts.client_stall, _stalled)
-    await response.prepare(request)
-    await response.write_eof()
-    return response
 
 
 async def _move(

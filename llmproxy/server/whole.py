@@ -1,0 +1,68 @@
+"""
+An answer that is known whole, written at once.
+
+What `web.Response` does for the same (a multidict, a dozen methods, a head serialised header by
+header) costs about a tenth of a request. It still answers those who are not on a plain kept-alive
+HTTP/1.1 connection.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from aiohttp import HttpVersion11, web
+from aiohttp.helpers import rfc822_formatted_time
+
+
+class _Sent(web.StreamResponse):
+    """Stands for an answer that has gone out: aiohttp finds nothing left to do."""
+
+    @property
+    def prepared(self) -> bool:
+        return True
+
+    @property
+    def keep_alive(self) -> bool:
+        return True
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+async def send_whole(
+    request: web.Request, status: int, headers: Mapping[str, str], body: bytes
+) -> web.StreamResponse:
+    """
+    Write the answer and wait until it has left for the kernel.
+
+    Raises ConnectionError if the client has left, ValueError for a line break in a header.
+    """
+    if not request.keep_alive or request.version != HttpVersion11 or request.method == "HEAD":
+        response = web.Response(status=status, headers=headers, body=body)
+        await response.prepare(request)
+        await response.write_eof()
+        return response
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client left")
+    transport.write(_head(status, headers, len(body)) + body)
+    await request.writer.drain()
+    return _Sent(status=status)
+
+
+def _head(status: int, headers: Mapping[str, str], length: int) -> bytes:
+    lines = [
+        f"HTTP/1.1 {status} {PHRASES.get(status, '')}",
+        *[f"{name}: {value}" for name, value in headers.items()],
+        f"content-length: {length}",
+        f"date: {rfc822_formatted_time()}",
+    ]
+    head = "\r\n".join(lines)
+    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
+        raise ValueError("a header holds a line break")
+    return f"{head}\r\n\r\n".encode()
+
+
+PHRASES: Mapping[int, str] = {status.value: status.phrase for status in HTTPStatus}
