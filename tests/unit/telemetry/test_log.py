@@ -6,13 +6,16 @@ import logging
 import os
 import pty
 import threading
+import weakref
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
+from copy import copy
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmproxy.core.errors import (
@@ -26,6 +29,7 @@ from llmproxy.core.exchange import Attempt, Call, Exchange, Outcome, Principal, 
 from llmproxy.core.usage import Usage
 from llmproxy.telemetry.log import (
     CAPACITY,
+    EventRecord,
     LogWriter,
     RequestLog,
     configure,
@@ -120,10 +124,8 @@ def request_line(path: Path, finished: Exchange, level: str = "info") -> dict[st
     return line
 
 
-def record(message: str, **fields: Any) -> logging.LogRecord:
-    made = logging.LogRecord("llmproxy.test", logging.INFO, "", 0, message, (), None)
-    made.fields = fields
-    return made
+def record(message: str, **fields: Any) -> EventRecord:
+    return EventRecord("llmproxy.test", logging.INFO, message, fields)
 
 
 @pytest.fixture
@@ -255,12 +257,38 @@ def test_a_client_s_long_names_are_clipped(log: Path) -> None:
     assert len(line["path"]) == 200
 
 
+def test_a_line_says_what_was_so_when_it_was_logged_and_keeps_nothing_alive(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "llmproxy")
+    finished = exchange(error=LLMProxyError("no"), outcome=Outcome.FAILED)
+    kept = [weakref.ref(error) for error in (finished.error, finished.attempts[0].error) if error]
+
+    RequestLog().exchange_finished(finished)
+    (made,) = caplog.records
+    line = json_line(made)
+    finished.attempts[1].outcome = Outcome.INTERNAL
+    del finished
+
+    assert json_line(made) == line
+    assert [error() for error in kept] == [None, None]
+
+
 def test_fields_cannot_pass_for_the_line_s_own(log: Path) -> None:
     with written(log):
         event(LOGGER, logging.INFO, "real", event="forged", level="forged")
 
     (line,) = lines(log)
     assert (line["event"], line["level"]) == ("real", "info")
+
+
+def test_fields_without_a_value_are_left_out(log: Path) -> None:
+    with written(log):
+        event(LOGGER, logging.INFO, "start", port=8080, name=None)
+
+    (line,) = lines(log)
+    assert line["port"] == 8080
+    assert "name" not in line
 
 
 def test_others_are_heard_from_warning_on(log: Path) -> None:
@@ -279,14 +307,102 @@ def test_a_message_that_does_not_fit_its_arguments_is_written_as_it_is(log: Path
     assert [line["event"] for line in lines(log)] == ["a %d"]
 
 
+def test_what_has_no_words_does_not_fail_who_logs_it(log: Path) -> None:
+    class Mute:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    with log.open("w") as stream, closing(configure("info", "json", stream)) as writer:
+        writer.handle(logging.LogRecord("other", logging.ERROR, "", 0, "an %s", (Mute(),), None))
+        writer.handle(logging.LogRecord("other", logging.ERROR, "", 0, Mute(), (), None))
+
+    assert [line["event"] for line in lines(log)] == ["an %s", "<Mute>"]
+
+
+@pytest.mark.parametrize(
+    ("created", "shown"),
+    [
+        (0.0, "1970-01-01T00:00:00.000Z"),
+        (1767225599.123, "2025-12-31T23:59:59.123Z"),
+        (1767225599.9994, "2025-12-31T23:59:59.999Z"),
+        (1767225599.9996, "2025-12-31T23:59:59.999Z"),
+        (1767225599.9999998, "2026-01-01T00:00:00.000Z"),
+        (1767225600.0, "2026-01-01T00:00:00.000Z"),
+        (1767225600.001, "2026-01-01T00:00:00.001Z"),
+        (-0.25, "1969-12-31T23:59:59.750Z"),
+    ],
+)
+def test_a_line_s_time_is_cut_to_milliseconds(created: float, shown: str) -> None:
+    made = record("event")
+    made.created = created
+
+    assert json.loads(json_line(made))["ts"] == shown
+
+
+@given(st.floats(1.6e9, 1.9e9))
+def test_a_line_s_time_is_what_the_library_says(created: float) -> None:
+    made = record("event")
+    made.created = created
+
+    ts = json.loads(json_line(made))["ts"]
+
+    when = datetime.fromtimestamp(created, UTC)
+    assert ts == when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_other_handlers_can_show_an_event(log: Path, *, alone: bool) -> None:
+    said = io.StringIO()
+    other = logging.StreamHandler(said)
+    other.setFormatter(
+        logging.Formatter(
+            "%(name)s %(levelname)s %(levelno)d %(message)s %(pathname)s|%(filename)s|%(module)s|"
+            "%(lineno)d %(funcName)s %(created)f %(msecs)03d %(relativeCreated)d %(thread)s"
+            " %(threadName)s %(process)s %(processName)s|%(asctime)s"
+        )
+    )
+    LOGGER.addHandler(other)
+
+    try:
+        with nullcontext() if alone else written(log):
+            event(LOGGER, logging.WARNING, "bug", exc_info=KeyError("x"))
+    finally:
+        LOGGER.removeHandler(other)
+
+    assert said.getvalue().startswith("llmproxy.test WARNING 30 bug ")
+    assert said.getvalue().endswith("\nKeyError: 'x'\n")
+
+
+def test_with_logging_left_as_it_is_an_event_tells_process_and_thread() -> None:
+    made = record("start", port=8080)
+
+    shown = logging.Formatter("%(process)d %(threadName)s %(message)s").format(made)
+
+    assert shown == f"{os.getpid()} {threading.current_thread().name} start"
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_event_has_all_that_logging_s_own_record_has(log: Path, *, alone: bool) -> None:
+    with nullcontext() if alone else written(log):
+        ours = record("event", port=8080)
+        theirs = logging.LogRecord("llmproxy.test", logging.INFO, "", 0, "event", (), None)
+
+    assert vars(theirs).keys() <= vars(ours).keys()
+    assert vars(copy(ours)) == vars(ours)
+    for name in ("name", "msg", "args", "levelname", "levelno", "process", "threadName"):
+        assert getattr(ours, name) == getattr(theirs, name)
+
+
 @given(st.text(st.characters(codec=None)), st.text(st.characters(codec=None)))
+@example("\x7f", "")
+@example("", "\x7f")
 def test_any_text_is_one_printable_line(message: str, value: str) -> None:
     hostile = record(message, field=value, items=[{"inner": value}])
 
     for line in (json_line(hostile), console_line(hostile)):
-        assert line.endswith("\n")
-        assert FORBIDDEN.isdisjoint(line[:-1])
-        line.encode()
+        text = line.decode()
+        assert text.endswith("\n")
+        assert FORBIDDEN.isdisjoint(text[:-1])
 
 
 @given(st.text(st.characters(codec="utf-8")))
@@ -301,25 +417,29 @@ def test_odd_values_do_not_lose_the_line(odd: object) -> None:
     line = json.loads(json_line(record("event", field=odd)))
 
     assert line["event"] == "event"
-    assert SECRET not in console_line(record("event", field=odd))
+    assert SECRET.encode() not in console_line(record("event", field=odd))
+
+
+def test_keys_that_are_no_strings_become_such() -> None:
+    line = json.loads(json_line(record("event", field={1: "one"})))
+
+    assert line["field"] == {"1": "one"}
 
 
 def test_an_object_shows_its_type_and_nothing_of_itself() -> None:
     line = record("event", call=call(), error=KeyError(SECRET))
 
-    assert SECRET not in json_line(line)
-    assert SECRET not in console_line(line)
-    assert "call=<Call>" in console_line(line)
+    assert SECRET.encode() not in json_line(line)
+    assert SECRET.encode() not in console_line(line)
+    assert b"call=<Call>" in console_line(line)
 
 
 def test_the_console_quotes_what_has_blanks() -> None:
-    line = console_line(
-        record("start", port=8080, name='a "b"', no=None, yes=True, list=[1, "x y"])
-    )
+    line = console_line(record("start", port=8080, name='a "b"', yes=True, list=[1, "x y"], no=[]))
 
     assert (
-        line.partition(" ")[2]
-        == 'info     start port=8080 name="a \\"b\\"" yes=true list=[1, "x y"]\n'
+        line.partition(b" ")[2]
+        == b'info     start port=8080 name="a \\"b\\"" yes=true list=[1, "x y"]\n'
     )
 
 
@@ -397,6 +517,22 @@ def test_a_reader_that_has_stopped_holds_nobody_up_and_lines_are_counted() -> No
     os.close(reading)
     assert lost > 0
     assert received.getvalue().count(b"\n") + lost == 2000
+
+
+def test_a_record_that_cannot_be_rendered_costs_no_other_its_line(log: Path) -> None:
+    def render(made: logging.LogRecord) -> bytes:
+        if made.msg == "bad":
+            raise RuntimeError
+        return json_line(made)
+
+    with log.open("w") as stream:
+        writer = LogWriter(stream.fileno(), render, logging.INFO)
+        for name in ("one", "bad", "two"):
+            event(LOGGER, logging.INFO, name)
+        writer.close()
+
+    assert [line["event"] for line in lines(log)] == ["one", "two"]
+    assert writer.lost() == {"queue_full": 0, "write_failed": 1}
 
 
 def test_a_full_disk_is_counted_and_survived(capfd: pytest.CaptureFixture[str]) -> None:
@@ -484,8 +620,13 @@ def test_closing_puts_logging_back_as_it_was(log: Path, monkeypatch: pytest.Monk
 
 
 def test_a_level_that_is_off_builds_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[object] = []
-    monkeypatch.setattr(logging, "LogRecord", lambda *args: made.append(args))
+    made: list[str] = []
+
+    def make(*args: Any) -> EventRecord:
+        made.append(args[2])
+        return EventRecord(*args)
+
+    monkeypatch.setattr("llmproxy.telemetry.log.EventRecord", make)
     logging.getLogger("llmproxy").setLevel(logging.ERROR)
 
     try:
