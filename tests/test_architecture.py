@@ -45,9 +45,6 @@ TOGETHER = {
     "server/relay.py": "integration/test_pressure.py",
     "server/whole.py": "integration/test_requests.py",
     "telemetry/lag.py": "integration/test_metrics.py",
-    "upstream/lean.py": "integration/test_upstream.py",
-    "upstream/pool.py": "integration/test_ways_out.py",
-    "upstream/send.py": "integration/test_ways_out.py",
     "upstream/speak.py": "integration/test_passthrough.py",
 }
 BROAD_CATCHES = {"server/middleware.py", "telemetry/log.py"}

@@ -1,113 +1,251 @@
 """
-One request and its answer on a leased connection, without aiohttp's objects for them.
+One request and its answer on a connection, without aiohttp's objects for them.
 
-The session's connector makes, keeps and closes the connections (DNS, TLS, keep-alive are its
-business) and its protocol class parses what comes. Only the request's head is written here, and
-the answer is read from the parser's own stream: `ClientSession.request` builds and walks a dozen
-objects for the same, at twice the cost. What goes through a proxy takes that way.
+aiohttp's connector makes the connections (DNS, TLS and the way through a proxy are its business)
+and its parser reads what comes. Only what is said on a connection is ours: a request's head and
+body leave in one write, and the answer is read from the parser's own stream. `ClientSession.request`
+builds and walks a dozen objects for the same, at several times the cost.
+
+A `Wire` speaks one request at a time. Its `answer` is the one that is awaited or being read; without
+one it is idle, and what comes then was not asked for and costs it the connection. With the last
+byte of the answer's body it gives itself back to be kept, or closes. The private names used are
+those of `ResponseHandler` and `StreamReader` in aiohttp 3.14.5.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 import aiohttp
-from aiohttp import ClientRequest, StreamReader
+from aiohttp import EMPTY_PAYLOAD, StreamReader
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError, HttpResponseParser, RawResponseMessage
 from yarl import URL
 
 from ..core.exchange import HttpRequest
-from .pool import HEAD_LINE, READ_BUFFER, Wire
 
+READ_BUFFER = 65536  # reading stops at twice this
+HEAD_LINE = 16384
 MOST_INTERIM = 16
 
 
 class LeanAnswer:
-    """An answer whose head has been read; gives the connection back when its body has ended."""
+    """
+    An answer to come.
 
-    __slots__ = ("_lease", "headers", "read", "status")
+    Once `opened` is done its head has been read, and the rest is there; an answer that is not
+    read to its end must be closed. `opened` and `read` raise what aiohttp raises.
+    """
 
-    def __init__(
-        self, lease: Connection, status: int, headers: Mapping[str, str], body: StreamReader
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.read = body.readany
-        self._lease: Connection | None = lease
-        body.on_eof(self._ended)
+    __slots__ = ("_wire", "headers", "opened", "read", "status")
 
-    def _ended(self) -> None:
-        lease = self._lease
-        if lease is None:
-            return
-        if lease.transport is None or lease.transport.get_write_buffer_size():
-            self.close()  # answered before it took the whole request: who knows what it takes next
-            return
-        if isinstance(lease.protocol, Wire):
-            lease.protocol.deafen()
-        lease.release()  # the protocol knows whether it may be kept
-        self._lease = None
+    status: int
+    headers: Mapping[str, str]
+    read: Callable[[], Awaitable[bytes]]
+
+    def __init__(self, wire: "Wire", opened: asyncio.Future[None]) -> None:
+        self._wire = wire
+        self.opened = opened
 
     def close(self) -> None:
-        """Break the connection, unless the body has been read to its end."""
-        if self._lease is not None:
-            _break(self._lease)
-            self._lease = None
+        """Break the connection, unless the body has come to its end."""
+        if self._wire.answer is self:
+            self._wire.drop()
 
 
-def _break(lease: Connection) -> None:
-    """Close at once: an orderly close waits for a provider to take what it was sent."""
-    if lease.protocol is not None:
-        lease.protocol.abort()
-    lease.close()
+class Body(StreamReader):
+    """
+    An answer's body, read whole as it comes.
+
+    It leaves out what nobody asks it (where the chunks ended, a timer), and gives what has come
+    before it tells of a cut. A stream of the parser's is made one by its `__class__`.
+    """
+
+    __slots__ = ()
+
+    # bool() does nothing, and is no call of Python's for each chunk
+    begin_http_chunk_receiving = staticmethod(bool)  # type: ignore[assignment]  # is no method
+    end_http_chunk_receiving = staticmethod(bool)  # type: ignore[assignment]  # is no method
+
+    def feed_data(self, data: bytes, size: int = 0) -> bool:
+        if data:
+            self._buffer.append(data)
+            self._size += len(data)
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
+            if self._size > self._high_water:
+                self._protocol.pause_reading()
+        return False
+
+    def feed_eof(self) -> None:
+        super().feed_eof()
+        assert isinstance(self._protocol, Wire)
+        self._protocol.ended()
+
+    async def readany(self) -> bytes:
+        buffer = self._buffer
+        while not buffer:
+            if self._exception is not None:
+                raise self._exception
+            if self._eof:
+                return b""
+            if self._protocol.transport is None:
+                raise aiohttp.ClientPayloadError("the connection was given up")
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
+        buffer.clear()
+        self._size = 0
+        if self._protocol._reading_paused and not self._eof:  # noqa: SLF001  # a call for each read
+            self._protocol.resume_reading()
+        return data
 
 
-class LeanClient:
-    """Asks at the origin of the first request; all of a provider's have the same."""
+class Keeper(Protocol):
+    """Where idle connections are kept."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-        self._template: ClientRequest | None = None
+    def keep(self, wire: "Wire") -> None:
+        """Take the connection: its answer has ended, and it may carry the next request."""
 
-    async def ask(self, request: HttpRequest) -> LeanAnswer:
-        """Send, and wait for the answer's head; raises what aiohttp raises."""
-        url = URL(request.url, encoded=True)
-        if self._template is None:
-            self._template = ClientRequest("POST", url.origin(), session=self._session)
-        connector = self._session.connector
-        if connector is None:
-            raise aiohttp.ClientConnectionError("the session is closed")
-        lease = await connector.connect(self._template, [], self._session.timeout)
+
+class Wire(ResponseHandler):
+    """
+    One connection to a provider. Whoever leases it sets `lease`, and asks.
+
+    While there is no lease it is aiohttp's alone, as for the CONNECT to a proxy.
+    """
+
+    def __init__(self, keeper: Keeper, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.lease: Connection | None = None
+        self.answer: LeanAnswer | None = None
+        self.heard = False  # whether any byte has come since the request was sent
+        self.idle_since = 0.0
+        self._keeper = keeper
+        self._body: StreamReader | None = None
+        self._interim = 0
+
+    def ask(self, message: bytes) -> LeanAnswer:
+        """Send the request, whole; await the answer's `opened`."""
+        answer = self.answer = LeanAnswer(self, self._loop.create_future())
+        self.heard = False
+        self._interim = 0
+        if self.transport is None or self._tail:  # it is lost, or spoke before it was asked
+            answer.opened.set_exception(aiohttp.ServerDisconnectedError())
+            return answer
+        # a new parser for each answer: nothing of one can get into the next
+        self._parser = HttpResponseParser(
+            self,
+            self._loop,
+            READ_BUFFER,
+            payload_exception=aiohttp.ClientPayloadError,
+            read_until_eof=True,
+            max_line_size=HEAD_LINE,
+            max_field_size=HEAD_LINE,
+        )
+        self.transport.write(message)
+        return answer
+
+    def data_received(self, data: bytes) -> None:
+        if self._parser is None or self.lease is None:
+            self._unasked(data)
+            return
+        self.heard = True
         try:
-            return await _converse(lease, _head(request, url) + request.body)
-        except BaseException:
-            _break(lease)
-            raise
+            messages, _, _ = self._parser.feed_data(data)
+        except HttpProcessingError as error:
+            self._fail(error)
+            return
+        for message, payload in messages:
+            self._head(message, payload)
+
+    def _unasked(self, data: bytes) -> None:
+        if self.lease is None:
+            super().data_received(data)
+        else:
+            self.abort()
+
+    def _head(self, message: RawResponseMessage, body: StreamReader) -> None:
+        answer = self.answer
+        if answer is None:
+            self.abort()  # a second answer to one request
+        elif 100 <= message.code < 200 and message.code != 101:  # 100 and 103 pass by
+            self._interim += 1
+            if self._interim == MOST_INTERIM:
+                self._fail(aiohttp.ClientPayloadError("nothing but interim answers"))
+        elif not answer.opened.done():
+            if body is not EMPTY_PAYLOAD:
+                body.__class__ = Body
+            self._body = body
+            self._should_close = message.should_close or message.code == 101
+            answer.status = message.code
+            answer.headers = message.headers
+            answer.read = body.readany
+            answer.opened.set_result(None)
+            if body.is_eof():
+                self.ended()
+
+    def _fail(self, error: Exception) -> None:
+        self.set_exception(error)
+        self.abort()
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Tell whoever waits: for the head, or for more of the body."""
+        super().set_exception(exc, *cause)
+        if self.answer is not None and not self.answer.opened.done():
+            self.answer.opened.set_exception(exc)
+        if self._body is not None:
+            self._body.set_exception(exc)
+
+    def ended(self) -> None:
+        """Be kept for the next request, or close: the last byte of the answer has come."""
+        self.answer = self._body = self._parser = None
+        if self.transport is None or self.transport.get_write_buffer_size():
+            self.drop()  # answered before it took the whole request: who knows what it takes next
+        elif self._should_close:
+            self.retire()
+        else:
+            self._keeper.keep(self)
+
+    def retire(self) -> None:
+        """Close in order."""
+        if self.lease is not None:
+            self.lease.close()
+
+    def drop(self) -> None:
+        """Close at once: an orderly close waits for a provider to take what it was sent."""
+        self.answer = self._body = None
+        self.abort()
+        self.retire()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if exc is not None or self.transport is None:
+            self._parser = None  # only an orderly close may be the end of a body
+        super().connection_lost(exc)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Resume only what was paused: aiohttp calls this after each read."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
 
-async def _converse(lease: Connection, message: bytes) -> LeanAnswer:
-    protocol = lease.protocol
-    transport = lease.transport
-    if protocol is None or transport is None or transport.is_closing() or protocol.should_close:
-        raise aiohttp.ServerDisconnectedError  # it died, or spoke unasked, while it was idle
-    protocol.set_response_params(
-        read_until_eof=True,
-        read_bufsize=READ_BUFFER,
-        max_line_size=HEAD_LINE,
-        max_field_size=HEAD_LINE,
-    )
-    transport.write(message)
-    for _ in range(MOST_INTERIM):
-        head, body = await protocol.read()
-        if not 100 <= head.code < 200 or head.code == 101:  # 100 and 103 pass by
-            return LeanAnswer(lease, head.code, head.headers, body)
-    raise aiohttp.ClientPayloadError("nothing but interim answers")
+def start(method: str, url: str, *, proxied: bool) -> str:
+    """Give the request line and the host; a proxy is told the whole URL, but for a tunnel's."""
+    parsed = URL(url, encoded=True)
+    target = url if proxied and parsed.scheme == "http" else parsed.raw_path_qs
+    return f"{method} {target} HTTP/1.1\r\nhost: {parsed.host_port_subcomponent}"
 
 
-def _head(request: HttpRequest, url: URL) -> bytes:
-    lines = [f"{request.method} {url.raw_path_qs} HTTP/1.1", f"host: {url.host_port_subcomponent}"]
-    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+def message(begun: str, request: HttpRequest) -> bytes:
+    """Give the whole request as it goes on the wire, from its `start` on."""
+    lines = [begun, *map(": ".join, request.headers.items())]
     if request.body:
         lines.append(f"content-length: {len(request.body)}")
     head = "\r\n".join(lines)
-    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
+    if head.count("\n") != len(lines) or head.count("\r") != len(lines):
         raise ValueError("a header holds a line break")
-    return f"{head}\r\n\r\n".encode()
+    return f"{head}\r\n\r\n".encode() + request.body

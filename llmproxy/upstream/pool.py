@@ -1,93 +1,96 @@
-"""One `ClientSession` per provider, with aiohttp's defaults changed where they are wrong for a proxy."""
+"""
+The connections to one provider: aiohttp makes them, the idle ones are kept here.
+
+aiohttp's connector keeps idle connections as well, at ten times the calls of a list. So a
+connection counts as in use for it until it is closed, and it closes all of them with itself.
+"""
 
 import asyncio
 import ssl
-from contextvars import ContextVar
-from enum import Enum, auto
+from collections import deque
 from functools import partial
 
 import aiohttp
-from aiohttp import ClientTimeout, DummyCookieJar, TCPConnector
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.connector import Connection as Lease
-from aiohttp.tracing import Trace
+from aiohttp import ClientRequest, ClientTimeout, TCPConnector
 
 from ..config.schema import ProviderConfig
+from .lean import Wire
 
-READ_BUFFER = 65536  # reading stops at twice this
-HEAD_LINE = 16384
-
-
-class Connection(Enum):
-    """What the running task's request goes out on."""
-
-    NEW = auto()
-    KEPT = auto()
-    WANTED_NEW = auto()
+KEEP_ALIVE = 30.0
 
 
-CONNECTION: ContextVar[Connection] = ContextVar("connection", default=Connection.NEW)
-"""Set by the connector for each request; WANTED_NEW is set by who asks for a new one."""
+class Pool(TCPConnector):
+    """Leases connections, new or kept; those idle for `keep_alive` seconds are closed."""
 
+    def __init__(
+        self,
+        *,
+        context: ssl.SSLContext | bool,
+        connect: float,
+        loop: asyncio.AbstractEventLoop,
+        keep_alive: float = KEEP_ALIVE,
+    ) -> None:
+        super().__init__(limit=0, ttl_dns_cache=10, ssl=context, loop=loop)
+        self._factory = partial(Wire, self, loop)  # type: ignore[assignment]  # is invariant
+        self._connect = ClientTimeout(total=None, connect=connect)
+        self._keep_alive = keep_alive
+        self._idle: deque[Wire] = deque()
+        self._sweep: asyncio.TimerHandle | None = None
 
-class Wire(ResponseHandler):
-    """
-    A connection that resumes reading only when it was paused, and listens only while leased.
+    def take(self) -> Wire | None:
+        """Lease the kept connection that was used last; None without one that is alive."""
+        while self._idle:
+            wire = self._idle.pop()
+            if wire.transport is not None and not wire.transport.is_closing():
+                return wire
+            wire.drop()
+        return None
 
-    aiohttp 3.14.5 resumes after each read, and so runs its parser and the transport's call once
-    more for each chunk; and it would take what a provider sends unasked for the answer to the
-    next request.
-    """
+    async def lease(self, origin: ClientRequest) -> Wire:
+        """Lease a new connection; raises what aiohttp raises."""
+        lease = await self.connect(origin, [], self._connect)
+        assert isinstance(lease.protocol, Wire)
+        lease.protocol.lease = lease
+        return lease.protocol
 
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        """Tell also whoever reads the body: aiohttp tells only who waits for a head."""
-        super().set_exception(exc, *cause)
-        if self._payload is not None and not self._payload.is_eof():
-            self._payload.set_exception(exc)
+    def keep(self, wire: Wire) -> None:
+        wire.idle_since = self._loop.time()
+        self._idle.append(wire)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(self._keep_alive, self._expire)
 
-    def deafen(self) -> None:
-        """Parse nothing more: what still comes is kept aside, and `should_close` tells of it."""
-        self._parser = None
+    def _expire(self) -> None:
+        self._sweep = None
+        idle, now = self._idle, self._loop.time()
+        while idle and idle[0].idle_since + self._keep_alive <= now:
+            idle.popleft().retire()
+        if idle:
+            self._sweep = self._loop.call_at(idle[0].idle_since + self._keep_alive, self._expire)
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
-
-
-class _Connector(TCPConnector):
-    """Tells a new connection from a kept one, which may have died while it was idle."""
-
-    def __init__(self, *, context: ssl.SSLContext | bool, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(limit=0, ttl_dns_cache=10, keepalive_timeout=30, ssl=context, loop=loop)
-        self._factory = partial(Wire, loop=loop)  # type: ignore[assignment]  # is invariant
-
-    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Lease | None:
-        if CONNECTION.get() is Connection.WANTED_NEW:
-            return None
-        lease = await super()._get(key, traces)
-        CONNECTION.set(Connection.NEW if lease is None else Connection.KEPT)
-        return lease
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        """Close all connections, those in use as well."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        try:
+            await super().close(abort_ssl=abort_ssl)
+        finally:
+            while self._idle:
+                self._idle.pop().retire()
 
 
 def open_session(config: ProviderConfig, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
     """
     Open the provider's pool; whoever opens it closes it.
 
-    No limit of connections (a silent queue; our own limit refuses instead), no cookies, no
-    proxy from the environment, no total timeout (it would cut long streams), small read buffers
-    (a slow client holds at most twice that).
+    It has no limit of connections (a silent queue; our own limit refuses instead). Requests do
+    not go through the session itself: so no cookies, no proxy from the environment, no total
+    timeout (it would cut long streams).
     """
     context: ssl.SSLContext | bool = True
     if config.ca_file is not None:
         context = ssl.create_default_context()
         context.load_verify_locations(cafile=config.ca_file)  # besides the system's
     return aiohttp.ClientSession(
-        connector=_Connector(context=context, loop=loop),
-        cookie_jar=DummyCookieJar(loop=loop),
-        timeout=ClientTimeout(total=None, connect=config.timeouts.connect),
-        trust_env=False,
-        read_bufsize=READ_BUFFER,
-        max_line_size=HEAD_LINE,
-        max_field_size=HEAD_LINE,
+        connector=Pool(context=context, connect=config.timeouts.connect, loop=loop)
     )

@@ -3,9 +3,11 @@
 import errno
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache, partial
 from typing import Protocol
 
 import aiohttp
+from aiohttp import ClientRequest
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
@@ -17,8 +19,8 @@ from ..core.errors import (
     UpstreamProtocolError,
 )
 from ..core.exchange import HttpRequest
-from .lean import LeanClient
-from .pool import CONNECTION, Connection
+from .lean import message, start
+from .pool import Pool
 
 
 class Answer(Protocol):
@@ -56,64 +58,55 @@ WIRE_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 
 class HttpUpstream:
-    """Sends over the provider's session."""
+    """Sends over the provider's session; all its requests have one origin."""
 
     def __init__(
         self, provider: str, config: ProviderConfig, session: aiohttp.ClientSession
     ) -> None:
+        assert isinstance(session.connector, Pool)
         self._provider = provider
-        self._session = session
-        self._lean = LeanClient(session)
-        self._proxy = config.proxy
+        self._pool = session.connector
+        self._proxy = URL(config.proxy) if config.proxy is not None else None
+        self._origin: ClientRequest | None = None
+        self._start = lru_cache(maxsize=64)(partial(start, proxied=self._proxy is not None))
 
     async def send(self, request: HttpRequest) -> Answer:
         """
         Send, and wait for the answer's head.
 
         A kept connection that the provider closed while it was idle is nobody's failure: the
-        request is repeated at once and once, on a new connection (aiohttp itself repeats only
-        idempotent methods).
+        request is repeated at once and once, on a new connection, if not a byte had come for it
+        (aiohttp itself repeats only idempotent methods).
         """
+        said = message(self._start(request.method, request.url), request)
+        wire = self._pool.take()
         try:
-            return await self._ask(request)
-        except LOST as error:
-            if CONNECTION.get() is not Connection.KEPT:
-                raise ours(self._provider, error) from error
+            while True:
+                kept = wire is not None
+                if wire is None:
+                    wire = await self._pool.lease(self._where(request))
+                answer = wire.ask(said)
+                try:
+                    await answer.opened
+                except LOST:
+                    answer.close()
+                    if not kept or wire.heard:
+                        raise
+                    wire = None
+                except BaseException:
+                    answer.close()
+                    raise
+                else:
+                    return answer
         except WIRE_ERRORS as error:
             raise ours(self._provider, error) from error
-        CONNECTION.set(Connection.WANTED_NEW)
-        try:
-            return await self._ask(request)
-        except WIRE_ERRORS as error:
-            raise ours(self._provider, error) from error
-        finally:
-            CONNECTION.set(Connection.NEW)
 
-    async def _ask(self, request: HttpRequest) -> Answer:
-        if self._proxy is None:
-            return await self._lean.ask(request)
-        response = await self._session.request(
-            request.method,
-            URL(request.url, encoded=True),
-            data=request.body or None,
-            headers=request.headers,
-            allow_redirects=False,
-            proxy=self._proxy,
-        )
-        return _ProxiedAnswer(response)
-
-
-class _ProxiedAnswer:
-    __slots__ = ("_response", "headers", "read", "status")
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self.read = response.content.readany
-        self._response = response
-
-    def close(self) -> None:
-        self._response.close()
+    def _where(self, request: HttpRequest) -> ClientRequest:
+        """Tell the connector where to."""
+        if self._origin is None:
+            origin = URL(request.url, encoded=True).origin()
+            self._origin = ClientRequest("POST", origin, proxy=self._proxy)
+        return self._origin
 
 
 def ours(provider: str, error: BaseException) -> UpstreamError:
