@@ -1,12 +1,39 @@
 """The open answer of a provider, already in the client's dialect."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from .errors import LLMProxyError
 from .exchange import Exchange, Target
 
 Done: TypeAlias = Callable[[BaseException | None], None]
+
+
+class Ending(Protocol):
+    """How an answer may end."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the terminal event of the stream has been seen."""
+
+    def fail(self, error: LLMProxyError) -> bytes:
+        """Give the bytes of an in-stream error in the client's dialect."""
+
+
+class Cut:
+    """
+    The ending of a plain body: it has no terminal event, and half of it no place for an error.
+
+    What is not sent whole is cut.
+    """
+
+    complete = False
+
+    def fail(self, error: LLMProxyError) -> bytes:
+        return b""
+
+
+CUT = Cut()
 
 
 class Reply:
@@ -15,15 +42,13 @@ class Reply:
 
     `first` are the bytes that the client gets first, `rest` yields what follows as it comes
     and raises `UpstreamError` where the provider breaks off. `length` is the body's size in
-    bytes where it is known. `fail(error)` gives the bytes of an in-stream error in the client's
-    dialect; `complete()` says whether the terminal event of the stream has been seen.
+    bytes where it is known; `ending` tells how it may end.
     """
 
     __slots__ = (
         "_closed",
         "_done",
-        "complete",
-        "fail",
+        "ending",
         "first",
         "headers",
         "length",
@@ -43,8 +68,7 @@ class Reply:
         length: int | None,
         first: bytes,
         rest: AsyncGenerator[bytes, None] | None,
-        fail: Callable[[LLMProxyError], bytes],
-        complete: Callable[[], bool],
+        ending: Ending = CUT,
     ) -> None:
         self.target = target
         self.status = status
@@ -53,8 +77,7 @@ class Reply:
         self.length = length
         self.first = first
         self.rest = rest
-        self.fail = fail
-        self.complete = complete
+        self.ending = ending
         self._done: list[Done] = []
         self._closed = False
 

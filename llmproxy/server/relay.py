@@ -10,7 +10,7 @@ were complete.
 
 import time
 from asyncio import CancelledError
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 
 from aiohttp import web
@@ -52,7 +52,7 @@ async def relay(
         error = exchange.watch.claim(raised)
         if not isinstance(error, LLMProxyError):
             raise error from raised.__cause__
-        if not reply.complete():  # else only the end of the connection was missing
+        if not reply.ending.complete:  # else only the end of the connection was missing
             exchange.error = error
             if not await _told(response, exchange, reply, error, timeouts):
                 abort(request)
@@ -71,41 +71,37 @@ async def _move(
     response: web.StreamResponse, exchange: Exchange, reply: Reply, timeouts: TimeoutsConfig
 ) -> None:
     """Move all parts; raises what broke the answer off, ConnectionError if the client did."""
-    provider = reply.target.provider
     watch = exchange.watch
     assert watch is not None
     ends_by = exchange.ends_by
     if not reply.streamed:
         ends_by = min(ends_by, exchange.attempts[-1].started + timeouts.response)
 
-    def silent() -> UpstreamTimeout:
-        return UpstreamTimeout(f"{provider} went silent for {timeouts.idle:g} s in its answer")
-
-    def over() -> UpstreamTimeout:
+    def late() -> UpstreamTimeout:
+        provider = reply.target.provider
+        if time.monotonic() < ends_by:
+            return UpstreamTimeout(f"{provider} went silent for {timeouts.idle:g} s in its answer")
         return UpstreamTimeout(f"{provider} did not end its answer within the time for the whole")
-
-    def limit(seconds: float, error: Callable[[], BaseException]) -> None:
-        if now + seconds < ends_by:
-            watch.until(now + seconds, error)
-        else:
-            watch.until(ends_by, over if error is silent else error)
 
     now = time.monotonic()
     if reply.streamed:
         exchange.first_token = exchange.last_chunk = now
-    limit(timeouts.client_stall, _stalled)
+    watch.until(min(now + timeouts.client_stall, ends_by), _stalled)
     await response.write(reply.first)
+    reply.first = b""
     if reply.rest is None:
         return
-    now = time.monotonic()
-    limit(LINGER if reply.complete() else timeouts.idle, silent)
+    silence = LINGER if reply.ending.complete else timeouts.idle
+    watch.until(min(time.monotonic() + silence, ends_by), late)
     async with aclosing(reply.rest) as rest:
         async for data in rest:
             now = exchange.last_chunk = time.monotonic()
-            limit(timeouts.client_stall, _stalled)
+            watch.until(min(now + timeouts.client_stall, ends_by), _stalled)
             await response.write(data)
-            now = time.monotonic()  # a slow client's time is not the provider's silence
-            limit(LINGER if reply.complete() else timeouts.idle, silent)
+            if reply.ending.complete:
+                silence = LINGER
+            # only from now on: a slow client's time is not the provider's silence
+            watch.until(min(time.monotonic() + silence, ends_by), late)
 
 
 def _stalled() -> BaseException:
@@ -122,7 +118,7 @@ async def _told(
     """Write the error as the stream's last event; False where the answer has no place for one."""
     if isinstance(error, StreamInterrupted) and error.told:
         return True
-    event = reply.fail(error)
+    event = reply.ending.fail(error)
     if not event:
         return False
     assert exchange.watch is not None

@@ -27,13 +27,14 @@ class Answer(Protocol):
     """
     A provider's answer, its head read; open until closed.
 
-    `read` gives the bytes that have come, `b""` at the end; it raises `WIRE_ERRORS`.
+    Whoever has read the headers lets them go, by an empty mapping in their place: a stream lives
+    on for long. `read` gives the bytes that have come, `b""` at the end; it raises `WIRE_ERRORS`.
     """
+
+    headers: Mapping[str, str]
 
     @property
     def status(self) -> int: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
     @property
     def read(self) -> Callable[[], Awaitable[bytes]]: ...
 

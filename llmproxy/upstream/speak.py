@@ -23,6 +23,7 @@ from .send import WIRE_ERRORS, Answer, Upstream, broke_off
 
 COLLECTED = 256 * 1024
 ERROR_BODY = 64 * 1024
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class Speaker:
@@ -77,6 +78,7 @@ class Speaker:
             answer.close()
             self._mask(error)
             raise
+        answer.headers = NO_HEADERS
         reply.add_done_callback(_settle(exchange, answer, reader))
         return reply
 
@@ -107,8 +109,7 @@ class Speaker:
             length=None,
             first=first,
             rest=None if ended else self._stream(answer, translator),
-            fail=translator.fail,
-            complete=lambda: translator.complete,
+            ending=translator,
         )
 
     async def _stream(self, answer: Answer, translator: Translator) -> AsyncGenerator[bytes, None]:
@@ -175,8 +176,6 @@ class Speaker:
             length=len(body) if whole else _length(answer.headers),
             first=body,
             rest=rest,
-            fail=lambda _: b"",  # half a JSON body has no place for an error: it is cut
-            complete=lambda: False,  # it has no terminal event: what is not sent whole is cut
         )
 
     async def _flow(

@@ -31,8 +31,6 @@ def reply(target: Target) -> Reply:
         length=0,
         first=b"",
         rest=None,
-        fail=lambda _: b"",
-        complete=lambda: True,
     )
 
 
