@@ -24,6 +24,7 @@ from .providers.base import Provider
 from .providers.registry import make_provider
 from .resilience.attempt import attempt
 from .resilience.breaker import Breakers, State
+from .resilience.budget import RetryBudget
 from .resilience.cooldown import Cooldowns
 from .resilience.layer import stack
 from .resilience.limit import InFlight
@@ -59,6 +60,7 @@ def create_app(config: Config) -> web.Application:
     circuits = {
         name: Breakers(name, provider.breaker) for name, provider in config.providers.items()
     }
+    budgets = {name: RetryBudget(provider.retry) for name, provider in config.providers.items()}
     metrics = Metrics(
         providers=list(config.providers),
         models=routes.pairs(),
@@ -68,6 +70,7 @@ def create_app(config: Config) -> web.Application:
             (name, breakers.state(time.monotonic()) is State.CLOSED)
             for name, breakers in circuits.items()
         ],
+        budgets=lambda: [(name, budget.left(time.monotonic())) for name, budget in budgets.items()],
     )
     for name, breakers in circuits.items():
         breakers.subscribe(partial(_tell, metrics, log, name))
@@ -77,6 +80,7 @@ def create_app(config: Config) -> web.Application:
         keys=KeyRing(config.keys),
         metrics=metrics,
         circuits=circuits,
+        budgets=budgets,
         in_flight={
             name: InFlight(provider.max_in_flight) for name, provider in config.providers.items()
         },
@@ -138,7 +142,7 @@ def _stack(
     return stack(
         speaker.speak,
         speaker.word,
-        retry(config.retry, clock),
+        retry(config.retry, services.budgets[provider.name], clock),
         attempt(
             in_flight=services.in_flight[provider.name],
             breakers=services.circuits[provider.name],

@@ -67,6 +67,16 @@ class RetryConfig:
         "Upper bound of any wait; also of a `Retry-After` (that of a 429 is waited for up to 3 s).",
         10.0,
     )
+    budget: Share = option(
+        "Repeats, as a share of the first attempts at the provider within ten seconds; when it "
+        "is spent, a failure fails over or is answered at once.",
+        0.1,
+        least=0,
+        most=1,
+    )
+    budget_floor: int = option(
+        "Repeats within ten seconds that the budget always allows.", 10, least=0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

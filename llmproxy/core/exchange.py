@@ -121,7 +121,8 @@ class Exchange:
     `stream` are what it asked for; `call` and `request`, the whole of it and what goes to the
     target at hand, are gone once an answer has begun, as are the headers: they are large.
     Times are monotonic, in seconds. `deadline` bounds everything before the first byte and
-    `ends_by` the whole; `impatient` says that it was the client who set the deadline.
+    `ends_by` the whole; `impatient` says that it was the client who set the deadline, and
+    `repeated` how often its SDK has sent this request before.
     `status` is what went to the client (499: it left);
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.
     `watch` bounds whatever the exchange waits for, from its admission to the end of its answer.
@@ -135,6 +136,7 @@ class Exchange:
     deadline: float = inf
     ends_by: float = inf
     impatient: bool = False
+    repeated: int = 0
     request: HttpRequest | None = None
     method: str = "POST"
     traceparent: str | None = None

@@ -37,6 +37,8 @@ from .anthropic_wire import DIALECT as ANTHROPIC
 from .wire import loads
 
 JSON_TYPE = "application/json"
+SERVER = 500  # from here on the status says that it is not the client's doing
+LEFT_ALONE = frozenset(range(400, SERVER)) - {408}  # what the gateway does not repeat by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,8 +213,27 @@ def _headers(error: BaseException, cause: BaseException) -> dict[str, str]:
     if wait is not None and 0 <= wait < inf:
         headers["retry-after"] = str(max(1, ceil(wait)))
         headers["retry-after-ms"] = str(ceil(wait * 1000))
-    if isinstance(cause, UpstreamStatusError):
-        advice = cause.headers.get("x-should-retry")
-        if advice in {"true", "false"} and not cause.ours:
-            headers["x-should-retry"] = advice
+    advice = _should_retry(cause)
+    if advice is not None:
+        headers["x-should-retry"] = "true" if advice else "false"
     return headers
+
+
+def _should_retry(error: BaseException) -> bool | None:
+    """
+    Say whether the client's SDK should ask again; None leaves it to the SDK's own rule.
+
+    What could be repeated has been, so that SDKs, which repeat each 408, 409, 429 and 5xx twice,
+    would only multiply an outage; but where a wait is known to help, it is named.
+    """
+    if isinstance(error, Refused):
+        return True  # it says how long to wait
+    if isinstance(error, UpstreamStatusError):
+        advice = error.headers.get("x-should-retry")
+        if error.ours or advice == "false":
+            return False
+        if error.retry_after is None and error.status in LEFT_ALONE:
+            return True if advice == "true" else None
+    if isinstance(error, UpstreamError):
+        return error.retry_after is not None
+    return None if isinstance(error, RequestError) and error.status_hint < SERVER else False

@@ -11,32 +11,39 @@ from ..config.schema import RetryConfig
 from ..core.errors import UpstreamError
 from ..core.exchange import Clock, Exchange, Target
 from ..core.reply import Reply, Send
+from .budget import RetryBudget
 from .layer import Layer
 
 
 def retry(
-    policy: RetryConfig, clock: Clock, uniform: Callable[[float, float], float] = random.uniform
+    policy: RetryConfig,
+    budget: RetryBudget,
+    clock: Clock,
+    uniform: Callable[[float, float], float] = random.uniform,
 ) -> Layer:
     """
     Repeat what is worth repeating, with full jitter, or after the wait that the provider names.
 
-    The policy's `max_attempts` counts the first. A refusal of our own (an open breaker) passes
+    The policy's `max_attempts` counts the first, and the budget is the provider's. What the
+    client's own SDK repeats is not repeated here once more: two such layers multiply. A refusal of our own (an open breaker) passes
     at once: it is no `UpstreamError`. Backoff is entered with the first failure in hand: it
     costs more than most of what a good request needs.
     """
 
     def layer(send: Send) -> Send:
         async def retried(exchange: Exchange, target: Target) -> Reply:
+            if not exchange.repeated:
+                budget.first(clock())
             try:
                 return await send(exchange, target)
             except UpstreamError as error:
-                if _is_final(error):
+                if exchange.repeated or _is_final(error):
                     raise
                 first = [error]
             return await repeated(exchange, target, first)
 
         @backoff.on_exception(
-            partial(waits, policy, clock, uniform),
+            partial(waits, policy, budget, clock, uniform),
             UpstreamError,
             max_tries=policy.max_attempts,
             giveup=_is_final,
@@ -54,13 +61,16 @@ def retry(
 
 
 def waits(
-    policy: RetryConfig, clock: Clock, uniform: Callable[[float, float], float]
+    policy: RetryConfig,
+    budget: RetryBudget,
+    clock: Clock,
+    uniform: Callable[[float, float], float],
 ) -> Generator[float, Any, None]:
     """
     Yield the seconds to wait after each failure that is sent in; end when none is worth it.
 
     A wait that the provider names is honoured if it is within the policy's `max_delay`. No wait
-    reaches beyond the request's deadline.
+    reaches beyond the request's deadline, and each is paid for from the budget.
     """
     failure: UpstreamError = yield 0.0  # backoff primes the generator
     for repeat in range(policy.max_attempts):
@@ -69,7 +79,10 @@ def waits(
             wait = uniform(0.0, min(policy.max_delay, policy.base_delay * 2**repeat))
         elif wait > policy.max_delay:
             return
-        if failure.deadline is not None and clock() + wait >= failure.deadline:
+        now = clock()
+        if failure.deadline is not None and now + wait >= failure.deadline:
+            return
+        if not budget.take(now):
             return
         failure = yield wait
 

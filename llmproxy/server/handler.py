@@ -1,6 +1,7 @@
 """An HTTP request of the API: its body read and looked at, its route found, its answer relayed."""
 
 import time
+from collections.abc import Mapping
 from math import inf, isfinite
 
 from aiohttp import StreamReader, web
@@ -11,6 +12,9 @@ from ..core.exchange import Exchange
 from ..dialects.call import parse_call
 from .relay import relay
 from .services import EXCHANGE, SERVICES
+
+SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
+SDK_FIRST = 0.25  # seconds
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
@@ -27,6 +31,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     )
     exchange.model = exchange.call.model
     exchange.stream = exchange.call.stream
+    exchange.repeated = _repeated(exchange.headers)
     _set_deadline(exchange, config.timeouts.total)
     assert exchange.principal is not None
     exchange.route = services.routes.resolve(exchange.model, exchange.principal)
@@ -81,19 +86,45 @@ def _too_large(limit: int) -> RequestTooLarge:
     return RequestTooLarge(f"the body is over {limit} bytes")
 
 
+def _repeated(headers: Mapping[str, str]) -> int:
+    """Give how often the client's SDK says it has sent this before."""
+    count = headers.get("x-stainless-retry-count", "")
+    return int(count) if count.isdecimal() and count.isascii() and len(count) < 4 else 0
+
+
 def _set_deadline(exchange: Exchange, total: float | None) -> None:
     """Bound the whole by the configured total, and the wait for the first byte by the client's."""
     exchange.ends_by = inf if total is None else exchange.started + total
     exchange.deadline = exchange.ends_by
-    asked = exchange.headers.get("x-llmproxy-timeout")
-    if asked is None:
-        return
-    try:
-        seconds = float(asked)
-    except ValueError:
-        seconds = 0.0
-    if not (isfinite(seconds) and seconds > 0):
-        raise InvalidRequest("x-llmproxy-timeout is a positive number of seconds")
-    if exchange.started + seconds < exchange.deadline:
-        exchange.deadline = exchange.started + seconds
+    patience = _patience(exchange)
+    if patience < exchange.deadline:
+        exchange.deadline = patience
         exchange.impatient = True
+
+
+def _patience(exchange: Exchange) -> float:
+    """
+    Give the time until which the client waits for the first byte; inf where it does not say.
+
+    Our own header is taken by its word. The SDKs tell their read timeout, which runs once they
+    have sent all: ours comes a little later, so that they raise what they raise without us.
+    """
+    asked = exchange.headers.get("x-llmproxy-timeout")
+    if asked is not None:
+        seconds = _seconds(asked)
+        if seconds is None:
+            raise InvalidRequest("x-llmproxy-timeout is a positive number of seconds")
+        return exchange.started + seconds
+    for name in SDK_TIMEOUTS:
+        seconds = _seconds(exchange.headers.get(name, ""))
+        if seconds is not None:
+            return time.monotonic() + seconds + SDK_FIRST
+    return inf
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if isfinite(seconds) and seconds > 0 else None

@@ -10,6 +10,7 @@ from ..core.exchange import Exchange
 from ..gateway import Gateway
 from ..policy.keys import KeyRing
 from ..resilience.breaker import Breakers
+from ..resilience.budget import RetryBudget
 from ..resilience.limit import InFlight
 from ..resilience.watch import Watches
 from ..routing.table import RouteTable
@@ -32,6 +33,7 @@ class Services:
     keys: KeyRing
     metrics: Metrics
     circuits: Mapping[str, Breakers]
+    budgets: Mapping[str, RetryBudget]
     in_flight: Mapping[str, InFlight]
     watches: Watches = field(default_factory=Watches)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

@@ -117,12 +117,53 @@ async def test_the_client_s_own_deadline_is_a_504_and_blames_nobody(
     first.then(hang())
     gateway = await start(chain(first, more="\n[breaker]\nfailure_threshold = 1\n"))
 
-    answered = await gateway.chat(headers={"x-llmproxy-timeout": "0.05"})
+    answered = await gateway.chat(headers={"x-llmproxy-timeout": "0.5"})
 
     assert answered.status == 504
     await first.client_left()
     numbers = await gateway.numbers()
     assert numbers.value("llm_circuit_state", provider="p0") == 0
+
+
+@pytest.mark.parametrize("header", ["x-stainless-read-timeout", "x-stainless-timeout"])
+async def test_an_sdk_s_read_timeout_bounds_the_wait_for_the_first_byte(
+    start: Start, first: Provider, second: Provider, header: str
+) -> None:
+    first.then(hang())
+    gateway = await start(chain(first, second, more="\n[breaker]\nfailure_threshold = 1\n"))
+
+    answered = await gateway.chat(headers={header: "0.3"})
+
+    assert answered.status == 504
+    assert answered.headers["x-should-retry"] == "false"
+    assert second.connections == 0
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_circuit_state", provider="p0") == 0
+
+
+@pytest.mark.parametrize("odd", ["soon", "0", "-1", "nan", ""])
+async def test_an_sdk_s_odd_timeout_is_nothing_to_fail_for(
+    start: Start, first: Provider, odd: str
+) -> None:
+    first.then(openai_plain())
+    gateway = await start(chain(first))
+
+    answered = await gateway.chat(headers={"x-stainless-read-timeout": odd})
+
+    assert answered.status == 200
+
+
+async def test_what_an_sdk_repeats_is_not_repeated_by_the_gateway_as_well(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(answer({}, status=500))
+    second.then(openai_plain())
+    gateway = await start(chain(first, second, more=QUICK))
+
+    answered = await gateway.chat(headers={"x-stainless-retry-count": "1"})
+
+    assert answered.headers["x-llmproxy-provider"] == "p1"
+    assert len(first.requests) == 1
 
 
 @pytest.mark.parametrize("bad", ["soon", "0", "-1", "nan", "inf", ""])

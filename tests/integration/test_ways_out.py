@@ -803,7 +803,8 @@ async def test_a_refusal_of_our_key_tells_nothing_of_our_account(
 
     assert answered.status == 502
     assert answered.headers["x-request-id"] == "req-theirs"
-    assert not {"x-should-retry", "retry-after", "x-ratelimit-limit-requests"} & {*answered.headers}
+    assert answered.headers["x-should-retry"] == "false"
+    assert not {"retry-after", "x-ratelimit-limit-requests"} & {*answered.headers}
 
 
 async def test_a_client_that_stops_reading_is_dropped_and_nobody_is_blamed(

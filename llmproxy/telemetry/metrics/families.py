@@ -123,6 +123,14 @@ TRANSITIONS = Family(
     help="Times that a circuit of the provider changed to the state.",
     rule="Each change, to `open`, `half_open` or `closed`.",
 )
+RETRY_BUDGET = Family(
+    name="llm_retry_budget_left",
+    kind="gauge",
+    labels=("provider",),
+    help="Repeats that may be made at the provider now.",
+    rule="Read at the scrape: the share of the first attempts of the last ten seconds, or the "
+    "floor, less the repeats in them.",
+)
 LOG_LINES_LOST = Family(
     name="llm_log_lines_lost_total",
     kind="counter",
@@ -145,5 +153,6 @@ FAMILIES: tuple[Family, ...] = (
     TOKENS,
     IN_FLIGHT,
     TRANSITIONS,
+    RETRY_BUDGET,
     LOG_LINES_LOST,
 )

@@ -53,8 +53,8 @@ class Metrics:
 
     `models` are the configured public names, each with each of its providers, and `moves` the
     neighbouring providers in a model's targets: their series start at 0. `max_models` bounds the
-    names kept. `circuits` gives each breaker's provider and whether it is closed; it is asked at
-    each scrape. `wall` gives Unix time, for exemplars.
+    names kept. `circuits` gives each breaker's provider and whether it is closed, `budgets` the
+    repeats left at each provider; they are asked at each scrape. `wall` gives Unix time, for exemplars.
     """
 
     def __init__(
@@ -65,12 +65,14 @@ class Metrics:
         moves: Sequence[tuple[str, str]],
         max_models: int,
         circuits: Callable[[], Iterable[tuple[str, bool]]],
+        budgets: Callable[[], Iterable[tuple[str, int]]],
         wall: Clock = time.time,  # noqa: TID251  # the clock that is passed unless a test has one
     ) -> None:
         registry = Registry()
         self._providers = tuple(providers)
         self._max_models = max_models
         self._circuits = circuits
+        self._budgets = budgets
         self._wall = wall
         self._known_models = {model for model, _ in models}
         self._lag = 0.0
@@ -88,6 +90,7 @@ class Metrics:
         self._tokens = Counted(families.TOKENS, registry)
         self._in_flight = Counted(families.IN_FLIGHT, registry)
         self._transitions = Counted(families.TRANSITIONS, registry)
+        Read(families.RETRY_BUDGET, self._budgets_left, registry)
         Read(families.LOG_LINES_LOST, self._log_lines_lost, registry)
         register(registry, self._take_lag)
         self._exposition = Exposition(registry, FAMILIES)
@@ -184,6 +187,9 @@ class Metrics:
         for provider, closed in self._circuits():
             states[provider] = states.get(provider, 0) | (not closed)
         return [({"provider": provider}, state) for provider, state in states.items()]
+
+    def _budgets_left(self) -> Samples:
+        return [({"provider": provider}, left) for provider, left in self._budgets()]
 
     def _log_lines_lost(self) -> Samples:
         return [({"reason": reason}, count) for reason, count in self._lines_lost().items()]

@@ -247,7 +247,7 @@ def test_a_known_wait_is_told_in_whole_seconds_rounded_up(
 def test_an_unknown_wait_is_not_told(wait: float | None) -> None:
     headers = render_error(BreakerOpen("m", retry_after=wait), OPENAI, "r").headers
 
-    assert headers == {"content-type": "application/json"}
+    assert not {"retry-after", "retry-after-ms"} & headers.keys()
 
 
 def test_the_wait_of_a_spent_route_is_its_own() -> None:
@@ -313,7 +313,7 @@ def test_a_refused_key_of_ours_is_never_the_clients(status: int, dialect: str) -
     assert answer.status == 502
     assert b"org-9" not in answer.body
     assert b"refused the gateway's own key or account" in answer.body
-    assert "x-should-retry" not in answer.headers
+    assert answer.headers["x-should-retry"] == "false"
 
 
 @pytest.mark.parametrize("provider", [OPENAI, ANTHROPIC])
@@ -377,6 +377,54 @@ def test_a_prompt_too_long_for_anthropic_has_openais_code() -> None:
     answer = render_error(answered(400, ANTHROPIC, body), OPENAI, "r")
 
     assert parsed(answer)["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        answered(500, OPENAI, OPENAI_BODY),
+        answered(503, OPENAI, OPENAI_BODY, x_should_retry="true"),
+        answered(408, OPENAI, OPENAI_BODY),
+        UpstreamConnectError("far: no connection"),
+        UpstreamTimeout("far gave no first token within 1 s"),
+        StreamInterrupted("far broke off"),
+        DeadlineExceeded("far did not answer within the time that the client gave"),
+        LoopDetected("this request has passed this gateway before"),
+        KeyError("a bug"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_the_gateway_has_tried_is_not_to_be_repeated(error: Exception) -> None:
+    assert render_error(error, OPENAI, "r").headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        answered(429, OPENAI, OPENAI_BODY, retry_after="2"),
+        answered(503, OPENAI, OPENAI_BODY, retry_after="2"),
+        BreakerOpen("open", retry_after=2.0),
+        ShuttingDown("restarting", retry_after=2.0),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_where_waiting_helps_the_wait_is_named(error: Exception) -> None:
+    headers = render_error(error, OPENAI, "r").headers
+
+    assert headers["x-should-retry"] == "true"
+    assert headers["retry-after-ms"] == "2000"
+
+
+@pytest.mark.parametrize("status", [409, 429])
+@pytest.mark.parametrize("advice", [None, "true", "false"])
+def test_what_the_gateway_leaves_alone_is_between_provider_and_sdk(
+    status: int, advice: str | None
+) -> None:
+    given = {} if advice is None else {"x_should_retry": advice}
+
+    answer = render_error(answered(status, OPENAI, OPENAI_BODY, **given), OPENAI, "r")
+
+    assert answer.headers.get("x-should-retry") == advice
 
 
 def test_the_providers_advice_on_repeating_passes() -> None:

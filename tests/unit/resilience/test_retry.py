@@ -9,6 +9,7 @@ from llmproxy.config.schema import RetryConfig
 from llmproxy.core.errors import BreakerOpen, UpstreamError
 from llmproxy.core.exchange import Exchange, Target
 from llmproxy.core.reply import Reply
+from llmproxy.resilience.budget import RetryBudget
 from llmproxy.resilience.retry import retry, waits
 
 TARGET = Target(provider="a", model="m")
@@ -27,7 +28,7 @@ def failure(*, retry_after: float | None = None, deadline: float = inf) -> Upstr
 
 def waiting(policy: RetryConfig, *failures: UpstreamError) -> list[float]:
     """Give the waits after the failures, with the longest jitter; fewer where it gives up."""
-    generator = waits(policy, lambda: 100.0, lambda _, most: most)
+    generator = waits(policy, RetryBudget(policy), lambda: 100.0, lambda _, most: most)
     next(generator)
     found = []
     for error in failures:
@@ -53,7 +54,7 @@ def test_jitter_is_full_between_nothing_and_the_bound() -> None:
         asked.append((low, high))
         return 0.0
 
-    generator = waits(POLICY, lambda: 0.0, uniform)
+    generator = waits(POLICY, RetryBudget(POLICY), lambda: 0.0, uniform)
     next(generator)
 
     generator.send(failure())
@@ -76,7 +77,7 @@ def test_a_wait_that_does_not_fit_the_deadline_gives_up(retry_after: float | Non
     assert waiting(POLICY, failure(retry_after=retry_after, deadline=101.1)) == [1.0]
 
 
-async def attempts_until(error: Exception, policy: RetryConfig) -> int:
+async def attempts_until(error: Exception, policy: RetryConfig, repeated: int = 0) -> int:
     calls = count(1)
     made = 0
 
@@ -86,7 +87,10 @@ async def attempts_until(error: Exception, policy: RetryConfig) -> int:
         raise error
 
     with pytest.raises(type(error)):
-        await retry(policy, lambda: 0.0, lambda _low, _high: 0.0)(send)(exchange(), TARGET)
+        layer = retry(policy, RetryBudget(policy), lambda: 0.0, lambda _low, _high: 0.0)
+        asked = exchange()
+        asked.repeated = repeated
+        await layer(send)(asked, TARGET)
     return made
 
 
@@ -101,3 +105,13 @@ async def test_what_is_not_retryable_is_tried_once() -> None:
 
 async def test_our_own_refusal_is_not_retried() -> None:
     assert await attempts_until(BreakerOpen("open"), POLICY) == 1
+
+
+async def test_what_the_client_s_sdk_repeats_is_not_repeated_here_once_more() -> None:
+    assert await attempts_until(failure(), POLICY, repeated=1) == 1
+
+
+async def test_a_spent_budget_ends_the_repeats() -> None:
+    policy = RetryConfig(max_attempts=9, base_delay=0.0, budget=0.0, budget_floor=2)
+
+    assert await attempts_until(failure(), policy) == 3

@@ -26,6 +26,7 @@ def metrics(
         moves=[("openai", "anthropic")],
         max_models=max_models,
         circuits=lambda: circuits,
+        budgets=lambda: [("openai", 7)],
         wall=lambda: 1700000000.0,
     )
     made.loop_lag(lag)
@@ -333,6 +334,10 @@ def test_names_beyond_the_limit_count_as_other() -> None:
     assert seen.sum("llm_requests_total", model="other") == 8
 
 
+def test_what_is_left_of_a_retry_budget_is_read_at_the_scrape() -> None:
+    assert numbers(metrics()).value("llm_retry_budget_left", provider="openai") == 7
+
+
 def test_a_configured_name_always_fits() -> None:
     made = metrics(max_models=0)
 
@@ -392,7 +397,9 @@ def test_a_change_seen_by_the_scrape_is_in_it() -> None:
         made.circuit_changed("openai", "half_open")
         yield "openai", False
 
-    made = Metrics(providers=["openai"], models=[], moves=[], max_models=1, circuits=circuits)
+    made = Metrics(
+        providers=["openai"], models=[], moves=[], max_models=1, circuits=circuits, budgets=list
+    )
 
     seen = numbers(made)
 
