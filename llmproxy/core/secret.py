@@ -1,4 +1,4 @@
-"""A string that does not print itself."""
+"""A string that does not print itself, and is not let through."""
 
 from collections.abc import Iterable
 
@@ -33,14 +33,34 @@ class Secret:
 SHORTEST = 8
 
 
-def mask(text: bytes, secrets: Iterable[Secret]) -> bytes:
+class Mask:
     """
-    Replace each secret in what a provider sent by `[redacted]`, so that an echoed key ends here.
+    Replaces secrets in what a provider sent by as many asterisks: an echoed key ends here.
 
-    Values too short to be a key (a header `x-team: 7`) are left alone: they stand everywhere.
+    Values too short to be a key (a header `x-team: 7`) are left alone: they stand everywhere. A
+    `/` is also found the way JSON may write it.
     """
-    for secret in secrets:
-        value = secret.reveal().encode()
-        if len(value) >= SHORTEST and value in text:
-            text = text.replace(value, b"[redacted]")
-    return text
+
+    __slots__ = ("_needles", "_overlap")
+
+    def __init__(self, secrets: Iterable[Secret]) -> None:
+        values = {secret.reveal() for secret in secrets}
+        values |= {value.replace("/", "\\/") for value in values}
+        self._needles = tuple(value.encode() for value in values if len(value) >= SHORTEST)
+        self._overlap = max(map(len, self._needles), default=1) - 1
+
+    def __repr__(self) -> str:
+        return "Mask()"
+
+    def __call__(self, text: bytes) -> bytes:
+        """Give the text, masked; its length stays."""
+        for needle in self._needles:
+            if text.find(needle) >= 0:
+                text = text.replace(needle, b"*" * len(needle))
+        return text
+
+    def split(self, text: bytes) -> tuple[bytes, bytes]:
+        """Give what of a text that goes on is masked for good, and what the rest must follow."""
+        text = self(text)
+        at = len(text) - self._overlap
+        return (text[:at], text[at:]) if at > 0 else (b"", text)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from ..core.errors import InvalidRequest, UpstreamStatusError
 from ..core.exchange import Call, HttpRequest
-from ..core.secret import Secret
+from ..core.secret import Mask, Secret
 
 FORWARDED = frozenset({"accept", "idempotency-key", "traceparent", "tracestate", "user-agent"})
 FORWARDED_PREFIXES = ("anthropic-", "openai-", "x-stainless-", "x-claude-code-")
@@ -17,10 +17,15 @@ RETURNED_PREFIXES = ("anthropic-ratelimit-", "x-ratelimit-")  # not the account'
 
 
 class Provider(Protocol):
-    """An address, a way to authenticate, and the dialects spoken there. Makes, never sends."""
+    """
+    An address, a way to authenticate, and the dialects spoken there. Makes, never sends.
+
+    `mask` takes the provider's own keys out of what it sent.
+    """
 
     name: str
     default_max_tokens: int
+    mask: Mask
 
     def dialect(self, client: str) -> str:
         """Give the dialect to speak here with a client of dialect `client`."""
@@ -35,9 +40,6 @@ class Provider(Protocol):
         self, status: int, headers: Mapping[str, str], body: bytes, dialect: str, now: float
     ) -> UpstreamStatusError:
         """Judge an answer that is an error; `now` is wall time in seconds."""
-
-    def mask(self, data: bytes) -> bytes:
-        """Take the provider's key out of what it sent."""
 
 
 def forward(call: Call, further: frozenset[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from .. import __version__
 from ..config.schema import ProviderConfig
 from ..core.errors import UpstreamStatusError
 from ..core.exchange import Call, HttpRequest
-from ..core.secret import Secret, mask
+from ..core.secret import Mask, Secret
 from ..dialects.judge import judge
 from .base import forward, revealed, with_query
 
@@ -68,11 +68,12 @@ class HttpProvider:
             "via": via,
             **revealed(config.headers),
         }
-        self._secrets: tuple[Secret, ...] = tuple(config.headers.values())
+        secrets: tuple[Secret, ...] = tuple(config.headers.values())
         if config.api_key is not None:
             header, prefix = kind.auth
             self._ours.setdefault(header, prefix + config.api_key.reveal())
-            self._secrets += (config.api_key,)
+            secrets += (config.api_key,)
+        self.mask = Mask(secrets)
 
     def dialect(self, client: str) -> str:
         return self._kind.dialect
@@ -112,6 +113,3 @@ class HttpProvider:
             dialect=dialect,
             now=now,
         )
-
-    def mask(self, data: bytes) -> bytes:
-        return mask(data, self._secrets)

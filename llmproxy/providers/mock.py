@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from ..config.schema import ProviderConfig
 from ..core.errors import UpstreamStatusError
 from ..core.exchange import Call, HttpRequest
+from ..core.secret import Mask
 from ..dialects.judge import judge
 
 
@@ -14,6 +15,7 @@ class MockProvider:
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name
         self.default_max_tokens = config.default_max_tokens
+        self.mask = Mask(())
 
     def dialect(self, client: str) -> str:
         return client
@@ -30,6 +32,3 @@ class MockProvider:
         return judge(
             provider=self.name, status=status, headers=headers, body=body, dialect=dialect, now=now
         )
-
-    def mask(self, data: bytes) -> bytes:
-        return data

@@ -5,7 +5,7 @@ The reply is handed on with its first content in hand. Until then nothing has go
 so an error event at the start of a 200, or a start without content that breaks off, is a failed
 attempt like any other; what was read before the first content (a role, pings) is held back, up
 to `limits.event` bytes. A plain answer is held back until it is complete and found to be one, up
-to 256 KiB; a larger one in the client's own dialect flows.
+to 256 KiB; a larger one in the client's own dialect flows, if its transfer tells where it ends.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -93,6 +93,7 @@ class Speaker:
 
     async def _open_stream(self, answer: Answer, translator: Translator, target: Target) -> Reply:
         first = b""
+        mask = self._provider.mask
         ended = False
         while not (translator.content or ended or len(first) > self._limits.event):
             try:
@@ -100,7 +101,7 @@ class Speaker:
             except WIRE_ERRORS as error:
                 raise broke_off(self._provider.name) from error
             ended = not data
-            first += translator.finish() if ended else translator.feed(data)
+            first += mask(translator.finish() if ended else translator.feed(data))
         return Reply(
             target=target,
             status=answer.status,
@@ -113,11 +114,11 @@ class Speaker:
         )
 
     async def _stream(self, answer: Answer, translator: Translator) -> AsyncGenerator[bytes, None]:
-        read, feed = answer.read, translator.feed
+        read, feed, mask = answer.read, translator.feed, self._provider.mask
         try:
             while data := await read():
-                if out := feed(data):
-                    yield out
+                if out := feed(data):  # whole events: no key is split between two
+                    yield mask(out)
         except WIRE_ERRORS as error:
             if not translator.complete:  # a cut after the terminal event takes nothing away
                 raise broke_off(self._provider.name) from error
@@ -125,7 +126,7 @@ class Speaker:
             self._mask(error)
             raise
         if rest := translator.finish():
-            yield rest
+            yield mask(rest)
 
     def _head(self, answer: Answer, default: str) -> dict[str, str]:
         """Give the client's headers of an answer; nothing hop-by-hop, no length of another body."""
@@ -150,20 +151,24 @@ class Speaker:
         *,
         passes: bool,
     ) -> Reply:
-        limit = COLLECTED if passes else self._limits.answer
+        flows = passes and _framed(answer.headers)
+        limit = COLLECTED if flows else self._limits.answer
         try:
             body, whole = await _collect(answer, limit)
         except WIRE_ERRORS as error:
             raise broke_off(self._provider.name) from error
         rest: AsyncGenerator[bytes, None] | None = None
         if whole:
-            body = translator.answer(body)
+            body = self._provider.mask(translator.answer(body))
             if exchange.stream:
                 raise UpstreamProtocolError(
                     f"{self._provider.name} answered a request for a stream with a plain body"
                 )
-        elif passes:
-            rest = self._flow(answer, exchange, body, PlainTail(WIRES[exchange.dialect]))
+        elif flows:
+            tail = PlainTail(WIRES[exchange.dialect])
+            tail.feed(body)
+            body, held = self._provider.mask.split(body)
+            rest = self._flow(answer, exchange, held, tail)
         else:
             raise UpstreamProtocolError(
                 f"{self._provider.name}: an answer over {limit} bytes (limits.answer)"
@@ -179,16 +184,19 @@ class Speaker:
         )
 
     async def _flow(
-        self, answer: Answer, exchange: Exchange, first: bytes, tail: PlainTail
+        self, answer: Answer, exchange: Exchange, held: bytes, tail: PlainTail
     ) -> AsyncGenerator[bytes, None]:
-        tail.feed(first)
         try:
             while data := await answer.read():
                 tail.feed(data)
-                yield data
+                data, held = self._provider.mask.split(held + data)
+                if data:
+                    yield data
         except WIRE_ERRORS as error:
             raise broke_off(self._provider.name) from error
         exchange.usage = tail.finish()
+        if held:
+            yield held
 
 
 async def _collect(answer: Answer, limit: int) -> tuple[bytes, bool]:
@@ -215,6 +223,11 @@ def _settle(
 
 def _is_json(headers: Mapping[str, str]) -> bool:
     return headers.get("Content-Type", "").startswith("application/json")
+
+
+def _framed(headers: Mapping[str, str]) -> bool:
+    """Whether the transfer itself tells a whole body from a cut one."""
+    return "Content-Length" in headers or "Transfer-Encoding" in headers
 
 
 def _length(headers: Mapping[str, str]) -> int | None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.answers import openai_answer, openai_plain
+from tests.support.answers import openai_answer, openai_plain, openai_stream
 from tests.support.gateway import model, provider
 from tests.support.provider import End, Provider, Step, chunk, head
 
@@ -123,4 +123,43 @@ async def test_a_key_echoed_in_a_header_does_not_come_back(start: Start, first: 
 
     answered = await gateway.chat()
 
-    assert answered.headers["x-request-id"] == "[redacted]-1"
+    assert answered.headers["x-request-id"] == "********-1"
+
+
+async def test_a_key_echoed_in_an_answer_does_not_come_back(start: Start, first: Provider) -> None:
+    first.then(openai_plain("I was asked with sk-p-key"), openai_stream("with ", "sk-p-key", "!"))
+    gateway = await start(one(first.url))
+
+    plain, streamed = await gateway.chat(), await gateway.chat(stream=True)
+
+    assert plain.json["choices"][0]["message"]["content"] == "I was asked with ********"
+    assert b'"********"' in streamed.body
+    assert streamed.complete
+
+
+async def test_a_key_that_a_large_answer_splits_does_not_come_back(
+    start: Start, first: Provider
+) -> None:
+    body = json.dumps(openai_answer("x" * 600_000 + "sk-p-key")).encode()
+    middle = body.index(b"sk-p-key") + 4
+    kind = ("transfer-encoding", "chunked")
+    first.then([head(200, [JSON, kind]), chunk(body[:middle]), chunk(body[middle:]) + b"0\r\n\r\n"])
+    gateway = await start(one(first.url))
+
+    answered = await gateway.chat()
+
+    assert answered.complete
+    assert len(answered.body) == len(body)
+    assert b"x********" in answered.body
+
+
+async def test_a_large_answer_that_may_have_been_cut_is_a_failure(
+    start: Start, first: Provider
+) -> None:
+    cut = b'{"choices":[{"message":{"content":"' + b"x" * 600_000 + b'"}'
+    first.then([head(200, [JSON]) + cut, End.CLOSE])
+    gateway = await start(one(first.url))
+
+    answered = await gateway.chat()
+
+    assert answered.status == 502

@@ -3,8 +3,10 @@
 import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from llmproxy.core.secret import Secret, mask
+from llmproxy.core.secret import Mask, Secret
 
 KEY = Secret("sk-very-secret")
 
@@ -30,11 +32,30 @@ def test_it_cannot_be_pickled() -> None:
         pickle.dumps(KEY)
 
 
-def test_each_echo_of_a_key_is_masked() -> None:
+def test_each_echo_of_a_key_is_masked_and_the_length_stays() -> None:
     text = b"bad key sk-very-secret, I said sk-very-secret"
 
-    assert mask(text, [KEY]) == b"bad key [redacted], I said [redacted]"
+    assert Mask([KEY])(text) == b"bad key **************, I said **************"
+
+
+def test_a_slash_that_json_escapes_hides_no_key() -> None:
+    assert Mask([Secret("sk/very/secret")])(rb'"sk\/very\/secret"') == b'"****************"'
 
 
 def test_what_is_too_short_for_a_key_is_left_alone() -> None:
-    assert mask(b"7 of 77", [Secret("7"), Secret("")]) == b"7 of 77"
+    assert Mask([Secret("7"), Secret("")])(b"7 of 77") == b"7 of 77"
+
+
+def test_a_mask_does_not_print_what_it_masks() -> None:
+    assert "very" not in repr(Mask([KEY]))
+
+
+@given(st.lists(st.sampled_from([b"sk-very-", b"secret", b"sk-very-secret", b"x", b""])))
+def test_a_key_is_masked_wherever_its_text_is_split(pieces: list[bytes]) -> None:
+    mask = Mask([KEY])
+    out, held = b"", b""
+    for piece in pieces:
+        done, held = mask.split(held + piece)
+        out += done
+
+    assert out + held == mask(b"".join(pieces))
