@@ -229,15 +229,7 @@ class UpstreamProtocolError(UpstreamError):
 
 
 class StreamInterrupted(UpstreamError):
-    """
-    The answer broke off.
-
-    `told` says that the provider's own error event already went to the client.
-    """
-
-    def __init__(self, message: str, *, told: bool = False) -> None:
-        super().__init__(message)
-        self.told = told
+    """The answer broke off."""
 
 
 class AllAttemptsFailed(LLMProxyError):

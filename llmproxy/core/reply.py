@@ -16,6 +16,10 @@ class Ending(Protocol):
     def complete(self) -> bool:
         """Whether the terminal event of the stream has been seen."""
 
+    @property
+    def told(self) -> bool:
+        """Whether the provider's own error event has gone to the client."""
+
     def fail(self, error: LLMProxyError) -> bytes:
         """Give the bytes of an in-stream error in the client's dialect."""
 
@@ -27,7 +31,7 @@ class Cut:
     What is not sent whole is cut.
     """
 
-    complete = False
+    complete = told = False
 
     def fail(self, error: LLMProxyError) -> bytes:
         return b""

@@ -4,8 +4,8 @@ Client and provider speak the same dialect: every byte passes as it came.
 Theory of operation. A request differs from the client's own bytes only in the model's name. Of a
 stream, complete events go on at once and half ones are held back, so that an error of ours never
 lands inside one. Events are parsed until the first content, since an error before it can still be
-told apart, and repaired, by a status; from then on nothing is parsed: the last reads, and the last
-that has a usage object, are kept and looked at when the stream has ended, or usage is asked for.
+told apart, and repaired, by a status; from then on nothing is parsed but what may be an error or
+the end: the last reads, and the last that has a usage object, are kept and looked at when the stream has ended, or usage is asked for.
 """
 
 import json
@@ -56,11 +56,13 @@ class Passthrough:
         "_wire",
         "complete",
         "content",
+        "told",
     )
 
     def __init__(self, wire: Wire, *, provider: str, limit: int) -> None:
         self.content = False
         self.complete = False
+        self.told = False
         self._wire = wire
         self._end_mark = wire.END_MARK
         self._provider = provider
@@ -85,7 +87,9 @@ class Passthrough:
             self._peek(out)
         elif (at := out.rfind(b'"usage"')) >= 0 and USAGE_OBJECT.match(out, at):
             self._usage_read = out
-        if out.rfind(self._end_mark) >= 0 and not self.complete:
+        if self.content and (out.rfind(b'"error"') >= 0 or out.rfind(b"event: error") >= 0):
+            self._heed(out)
+        if out.rfind(self._end_mark) >= 0 and not (self.complete or self.told):
             self.complete = self._has_end(out)
         if out:
             self._last = (*self._last[1 - KEPT_READS :], out[-KEPT_BYTES:])
@@ -94,17 +98,14 @@ class Passthrough:
     def finish(self) -> bytes:
         """Give what was held back, if it is whole, when the stream has ended as it should."""
         held = self._cutter.take()
-        if self.complete and not any(b"error" in read for read in self._last):
+        if self.told:
+            raise StreamInterrupted(f"{self._provider} ended its answer with an error")
+        if self.complete:
             return held
-        sent = _parsed(b"".join(self._last))
         rest = _parsed(held)
-        if any(self._wire.is_error(event, body) for event, body in sent):
-            self.complete = False
-            raise StreamInterrupted(f"{self._provider} ended its answer with an error", told=True)
         if any(body is None and not self._wire.is_end(event, body) for event, body in rest):
             held, rest = b"", []  # half an event says nothing, and helps nobody
-        if not self.complete:
-            self._end(sent + rest)
+        self._end(_parsed(b"".join(self._last)) + rest)
         return held
 
     def answer(self, body: bytes) -> bytes:
@@ -122,7 +123,7 @@ class Passthrough:
 
     def fail(self, error: LLMProxyError) -> bytes:
         """Give the error as an event; nothing if the provider's own has already gone out."""
-        if isinstance(error, StreamInterrupted) and error.told:
+        if self.told:
             return b""
         return render_event(error, self._wire.DIALECT, "")
 
@@ -136,6 +137,11 @@ class Passthrough:
                     )
                 self.content = opening is Opening.CONTENT
             self._count(body)
+
+    def _heed(self, out: bytes) -> None:
+        if any(self._wire.is_error(event, body) for event, body in _parsed(out)):
+            self.told = True
+            self.complete = False
 
     def _end(self, events: list[tuple[Event, Any]]) -> None:
         self.complete = any(self._wire.is_end(event, body) for event, body in events) or (

@@ -59,6 +59,8 @@ class Translation:
         "skipped",
     )
 
+    told = False  # a provider's error is put into the client's words
+
     def __init__(self, call: Call, *, provider: str, limit: int, now: int) -> None:
         self.content = False
         self.skipped = 0

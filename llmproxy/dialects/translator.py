@@ -30,6 +30,10 @@ class Translator(Protocol):
     def complete(self) -> bool:
         """Whether the terminal event of the stream has been seen."""
 
+    @property
+    def told(self) -> bool:
+        """Whether the provider's own error event has gone to the client: `fail` adds nothing."""
+
     def feed(self, data: bytes) -> bytes:
         """
         Take one read of a stream and give the bytes for the client, maybe none.

@@ -16,7 +16,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from ..config.schema import TimeoutsConfig
-from ..core.errors import LLMProxyError, StreamInterrupted, UpstreamTimeout
+from ..core.errors import LLMProxyError, UpstreamTimeout
 from ..core.exchange import Exchange
 from ..core.reply import Reply
 from .whole import send_whole
@@ -116,7 +116,7 @@ async def _told(
     timeouts: TimeoutsConfig,
 ) -> bool:
     """Write the error as the stream's last event; False where the answer has no place for one."""
-    if isinstance(error, StreamInterrupted) and error.told:
+    if reply.ending.told:
         return True
     event = reply.ending.fail(error)
     if not event:

@@ -665,14 +665,15 @@ async def test_an_anthropic_stream_cut_after_the_commit_point_ends_with_its_erro
     assert b"message_stop" not in answered.body
 
 
-async def test_the_provider_s_own_error_event_in_a_stream_passes_and_is_counted(
-    start: Start, first: Provider
+@pytest.mark.parametrize("end", [End.KEEP, End.CLOSE, End.RESET])
+async def test_the_provider_s_own_error_event_in_a_stream_passes_once_and_is_counted(
+    start: Start, first: Provider, end: End
 ) -> None:
     sent = [
         *anthropic_events("Hel")[:4],
         event(anthropic_error("busy", kind="overloaded_error"), "error"),
     ]
-    first.then(stream(*sent))
+    first.then(stream(*sent) if end is End.KEEP else stream(*sent, end))
     text = provider("first", first.url, kind="anthropic") + model("claude", "first/claude")
     gateway = await start(text + "\n[breaker]\nfailure_threshold = 1\n")
 

@@ -244,10 +244,10 @@ def test_a_stream_is_whole_by_its_end_or_its_finish_reason(reads: list[bytes]) -
 def test_a_stream_that_just_ends_is_interrupted(reads: list[bytes]) -> None:
     translator = started(*reads)
 
-    with pytest.raises(StreamInterrupted, match="far broke its answer off") as raised:
+    with pytest.raises(StreamInterrupted, match="far broke its answer off"):
         translator.finish()
 
-    assert not raised.value.told
+    assert not translator.told
     assert not translator.complete
 
 
@@ -265,14 +265,23 @@ def test_an_anthropic_text_that_speaks_of_message_stop_is_no_end() -> None:
     assert not started(START, text, dialect="anthropic_messages").complete
 
 
-@pytest.mark.parametrize("reads", [[TEXT, ERROR], [TEXT, ERROR, DONE], [TEXT, ERROR + DONE]])
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [TEXT, ERROR],
+        [TEXT, ERROR, DONE],
+        [TEXT, ERROR + DONE],
+        [TEXT, ERROR, *[TEXT] * 9, FINISH, DONE],
+        [TEXT, b"event: error\ndata: {}\n\n", FINISH, DONE],
+    ],
+)
 def test_an_error_of_the_provider_is_told_once(reads: list[bytes]) -> None:
     translator = started(*reads)
 
     with pytest.raises(StreamInterrupted) as raised:
         translator.finish()
 
-    assert raised.value.told
+    assert translator.told
     assert not translator.complete
     assert translator.fail(raised.value) == b""
 
@@ -281,10 +290,10 @@ def test_an_error_of_the_provider_is_told_once(reads: list[bytes]) -> None:
 def test_an_error_that_was_held_back_has_not_been_told(reads: list[bytes]) -> None:
     translator = started(*reads, ERROR.rstrip())
 
-    with pytest.raises(StreamInterrupted) as raised:
+    with pytest.raises(StreamInterrupted):
         translator.finish()
 
-    assert not raised.value.told
+    assert not translator.told
 
 
 def test_half_an_event_behind_the_finish_reason_is_dropped() -> None:
