@@ -30,7 +30,7 @@ from ..providers.base import returned
 from ..resilience.outcome import outcome_of
 from ..resilience.watch import Watch
 from .endpoints import API, advice, dialect_of
-from .relay import ID_HEADERS, abort, route_headers
+from .relay import ID_HEADERS, abort, route_headers, stalled
 from .services import EXCHANGE, Services
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class ExchangeObserver(Protocol):
 def observing(services: Services, observers: Sequence[ExchangeObserver], via: str) -> Middleware:
     """Give the middleware; `via` marks requests that already passed this gateway."""
     lifecycle, keys, watches = services.lifecycle, services.keys, services.watches
+    client_stall = services.config.timeouts.client_stall
 
     def admit(request: web.Request, exchange: Exchange) -> Watch:
         """Find out who calls; raises AuthenticationFailed, LoopDetected."""
@@ -77,10 +78,14 @@ def observing(services: Services, observers: Sequence[ExchangeObserver], via: st
             response = await _answer(request, handler, exchange, admit)
             if not response.prepared:
                 exchange.status = response.status
-                await response.prepare(request)
-                await response.write_eof()
+                with Watch(watches) as exchange.watch:
+                    exchange.watch.until(time.monotonic() + client_stall, stalled)
+                    await response.prepare(request)
+                    await response.write_eof()
         except BaseException as error:
             exchange.error = exchange.error or error
+            if isinstance(error, (ConnectionError, LLMProxyError)):
+                abort(request)  # what it has not taken would keep the connection open
             raise
         finally:
             exchange.ended = time.monotonic()

@@ -39,23 +39,25 @@ async def relay(
     exchange.status = reply.status
     if reply.rest is None and not reply.streamed:
         assert exchange.watch is not None
-        exchange.watch.until(time.monotonic() + timeouts.client_stall, _stalled)
+        exchange.watch.until(time.monotonic() + timeouts.client_stall, stalled)
         return await send_whole(request, reply.status, _headers(exchange, reply), reply.first)
     response = web.StreamResponse(status=reply.status, headers=_headers(exchange, reply))
     if reply.length is not None:
         response.content_length = reply.length
+    watch = exchange.watch
+    assert watch is not None
     await response.prepare(request)
     try:
         await _move(response, exchange, reply, timeouts)
     except (LLMProxyError, CancelledError) as raised:
-        assert exchange.watch is not None
-        error = exchange.watch.claim(raised)
+        error = watch.claim(raised)
         if not isinstance(error, LLMProxyError):
             raise error from raised.__cause__
         if not reply.ending.complete:  # else only the end of the connection was missing
             exchange.error = error
             if not await _told(response, exchange, reply, error, timeouts):
                 abort(request)
+    watch.until(time.monotonic() + timeouts.client_stall, stalled)
     await response.write_eof()
     return response
 
@@ -86,7 +88,7 @@ async def _move(
     now = time.monotonic()
     if reply.streamed:
         exchange.first_token = exchange.last_chunk = now
-    watch.until(min(now + timeouts.client_stall, ends_by), _stalled)
+    watch.until(min(now + timeouts.client_stall, ends_by), stalled)
     await response.write(reply.first)
     reply.first = b""
     if reply.rest is None:
@@ -96,7 +98,7 @@ async def _move(
     async with aclosing(reply.rest) as rest:
         async for data in rest:
             now = exchange.last_chunk = time.monotonic()
-            watch.until(min(now + timeouts.client_stall, ends_by), _stalled)
+            watch.until(min(now + timeouts.client_stall, ends_by), stalled)
             await response.write(data)
             if reply.ending.complete:
                 silence = LINGER
@@ -104,7 +106,8 @@ async def _move(
             watch.until(min(time.monotonic() + silence, ends_by), late)
 
 
-def _stalled() -> BaseException:
+def stalled() -> BaseException:
+    """Give the error for a client that does not take what it is sent."""
     return ConnectionResetError("the client stopped reading its answer")
 
 
@@ -122,7 +125,7 @@ async def _told(
     if not event:
         return False
     assert exchange.watch is not None
-    exchange.watch.until(time.monotonic() + timeouts.client_stall, _stalled)
+    exchange.watch.until(time.monotonic() + timeouts.client_stall, stalled)
     await response.write(event)
     return True
 

@@ -28,6 +28,7 @@ from ..core.exchange import HttpRequest
 READ_BUFFER = 65536  # reading stops at twice this
 HEAD_LINE = 16384
 MOST_INTERIM = 16
+TLS_SLICE = 65536
 
 
 class LeanAnswer:
@@ -100,8 +101,11 @@ class Body(StreamReader):
         data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
         buffer.clear()
         self._size = 0
-        if self._protocol._reading_paused and not self._eof:  # noqa: SLF001  # a call for each read
+        assert isinstance(self._protocol, Wire)
+        if self._protocol.was_paused and not self._eof:
             self._protocol.resume_reading()
+            if buffer:  # what was packed fills it up at once: others must have their turn
+                await asyncio.sleep(0)
         return data
 
 
@@ -125,9 +129,11 @@ class Wire(ResponseHandler):
         self.answer: LeanAnswer | None = None
         self.heard = False  # whether any byte has come since the request was sent
         self.idle_since = 0.0
+        self.was_paused = False  # the parser may hold back what came since, unlike the transport
         self._keeper = keeper
         self._body: StreamReader | None = None
         self._interim = 0
+        self._tls = False
 
     def ask(self, message: bytes) -> LeanAnswer:
         """Send the request, whole; await the answer's `opened`."""
@@ -147,21 +153,36 @@ class Wire(ResponseHandler):
             max_line_size=HEAD_LINE,
             max_field_size=HEAD_LINE,
         )
-        self.transport.write(message)
+        self._write(self.transport, message)
         return answer
 
+    def _write(self, transport: asyncio.Transport, message: bytes) -> None:
+        if not self._tls:
+            transport.write(message)
+            return
+        # in slices: what the provider does not take then stays where its size can be asked for
+        for at in range(0, len(message), TLS_SLICE):
+            transport.write(message[at : at + TLS_SLICE])
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._tls = transport.get_extra_info("sslcontext") is not None
+
     def data_received(self, data: bytes) -> None:
-        if self._parser is None or self.lease is None:
+        parser = self._parser
+        if parser is None or self.lease is None:
             self._unasked(data)
             return
         self.heard = True
         try:
-            messages, _, _ = self._parser.feed_data(data)
+            messages, _, _ = parser.feed_data(data)
         except HttpProcessingError as error:
             self._fail(error)
             return
         for message, payload in messages:
             self._head(message, payload)
+        if self.answer is None and parser.feed_eof() is not None:
+            self.abort()  # a second answer has begun
 
     def _unasked(self, data: bytes) -> None:
         if self.lease is None:
@@ -227,9 +248,13 @@ class Wire(ResponseHandler):
             self._parser = None  # only an orderly close may be the end of a body
         super().connection_lost(exc)
 
+    def pause_reading(self) -> None:
+        self.was_paused = True
+        super().pause_reading()
+
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Resume only what was paused: aiohttp calls this after each read."""
-        if self._reading_paused:
+        """Resume only where anything was ever paused: aiohttp calls this after each read."""
+        if self.was_paused:
             super().resume_reading(resume_parser)
 
 

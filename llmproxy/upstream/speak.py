@@ -131,7 +131,8 @@ class Speaker:
     def _head(self, answer: Answer, default: str) -> dict[str, str]:
         """Give the client's headers of an answer; nothing hop-by-hop, no length of another body."""
         kept = returned(answer.headers)
-        kept["content-type"] = answer.headers.get("Content-Type", default)
+        kind = answer.headers.get("Content-Type", default)
+        kept["content-type"] = kind if kind.isprintable() else default
         values = "\n".join(kept.values())  # none holds a line break: all are masked in one go
         masked = self._provider.mask(values.encode("utf-8", "replace")).decode()
         return dict(zip(kept, masked.split("\n"), strict=True))
