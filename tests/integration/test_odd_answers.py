@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.answers import openai_answer, openai_plain, openai_stream
+from tests.support.answers import openai_answer, openai_events, openai_plain, openai_stream
 from tests.support.gateway import model, provider
 from tests.support.provider import End, Provider, Step, chunk, head
 
@@ -163,3 +163,48 @@ async def test_a_large_answer_that_may_have_been_cut_is_a_failure(
     answered = await gateway.chat()
 
     assert answered.status == 502
+
+
+async def test_a_content_type_with_control_characters_is_not_passed_on(
+    start: Start, first: Provider
+) -> None:
+    kind = ("content-type", "text/event-stream\x01")
+    events = b"".join(openai_events("Hi"))
+    first.then([head(200, [kind]) + events, End.CLOSE])
+    gateway = await start(one(first.url))
+
+    answered = await gateway.chat(stream=True)
+
+    assert answered.headers["content-type"] == "text/event-stream"
+    assert answered.body == events
+
+
+async def test_the_smallest_chunks_that_fill_the_parser_hold_nothing_up(
+    start: Start, first: Provider
+) -> None:
+    go = asyncio.Event()
+    body = BODY + b" " * (4097 - len(BODY))
+    small = b"".join(chunk(body[at : at + 1]) for at in range(len(body)))
+    kind = ("transfer-encoding", "chunked")
+    first.then([head(200, [JSON, kind]) + small, go, chunk(b" ") + b"0\r\n\r\n"])
+    gateway = await start(one(first.url) + '\n[timeouts]\nresponse = "5s"\n')
+
+    asking = asyncio.ensure_future(gateway.chat())
+    await first.until(lambda: first.written > len(small))
+    go.set()
+    answered = await asking
+
+    assert answered.body == body + b" "
+
+
+async def test_the_start_of_a_second_answer_costs_the_connection(
+    start: Start, first: Provider
+) -> None:
+    first.then([WHOLE + b"HTTP/1.1 200 OK\r\nx: "], openai_plain("next"))
+    gateway = await start(one(first.url))
+
+    await gateway.chat()
+    following = await gateway.chat()
+
+    assert following.json["choices"][0]["message"]["content"] == "next"
+    assert [request.connection for request in first.requests] == [1, 2]

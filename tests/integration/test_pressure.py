@@ -154,3 +154,32 @@ async def test_a_client_that_does_not_read_a_plain_answer_is_dropped_too(
         numbers = await gateway.ended(1)
 
     assert numbers.value("llm_requests_total", provider="p", status="cancelled", model="gpt-4") == 1
+
+
+async def test_a_client_that_reads_no_error_is_dropped(start: Start, first: Provider) -> None:
+    gateway = await start(one(first) + '\n[timeouts]\nclient_stall = "200ms"\n')
+    many = request("POST", "/v1/nowhere", b"{}", {}) * 4000
+
+    async with Client(gateway.port, receive_buffer=4096) as client:
+        with pytest.raises(ConnectionError):
+            while True:
+                await client.send(many)
+
+
+async def test_a_client_slow_at_the_very_end_gets_the_end(
+    start: Start, first: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmproxy.server.relay.LINGER", 0.05)
+    gateway = await start(one(first))
+    for words in range(40, 60):
+        events = [*[WORD] * words, event("[DONE]")]
+        first.then(stream(*events))
+        async with Client(gateway.port, receive_buffer=8192) as client:
+            await client.post("/v1/chat/completions", BODY)
+            await client.head()
+            await first.stalled(0.1)  # as long as the client reads nothing
+
+            body, complete = await client.chunks()
+
+        assert complete
+        assert body == b"".join(events)

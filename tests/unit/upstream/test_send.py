@@ -12,7 +12,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from llmproxy.config.schema import ProviderConfig
 from llmproxy.core.errors import UpstreamConnectError, UpstreamProtocolError
 from llmproxy.core.exchange import HttpRequest
-from llmproxy.upstream.pool import open_session
+from llmproxy.upstream.pool import Pool, open_session
 from llmproxy.upstream.send import HttpUpstream, ours
 from tests.support.provider import End, Move, Provider, answer, close, head, reset
 
@@ -188,3 +188,33 @@ async def test_a_proxy_makes_a_tunnel_to_a_provider_with_tls(others: AsyncExitSt
     assert answers == [b"through"] * 2
     assert tunnels == [b"CONNECT 127.0.0.1:%d HTTP/1.1" % secret.port]
     assert [request.target for request in secret.requests] == ["/v1"] * 2
+
+
+@pytest.mark.parametrize("tls", [True, False])
+async def test_a_connection_whose_upload_was_not_taken_is_not_kept(
+    others: AsyncExitStack, tls: bool
+) -> None:
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        await asyncio.Event().wait()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "loopback.pem", TLS / "loopback.key")
+    server = await asyncio.start_server(early, "127.0.0.1", 0, ssl=context if tls else None)
+    await others.enter_async_context(server)
+    config = ProviderConfig(kind="openai", ca_file=str(TLS / "loopback.pem"))
+    session = await others.enter_async_context(open_session(config, asyncio.get_running_loop()))
+    assert isinstance(session.connector, Pool)
+    port = server.sockets[0].getsockname()[1]
+    request = HttpRequest(
+        method="POST",
+        url=f"{'https' if tls else 'http'}://127.0.0.1:{port}/",
+        headers={},
+        body=b"x" * 20_000_000,
+    )
+
+    body = await whole(await HttpUpstream("far", config, session).send(request))
+
+    assert body == b"{}"
+    assert session.connector.take() is None
