@@ -32,7 +32,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    base = options.url or local_url(load(options.config))
+    base = options.url or local_url(load(options.config, secrets=False))
     base = base.rstrip("/").removesuffix("/v1")
     text = sys.stdin.read() if options.text == "-" else options.text
     call = {

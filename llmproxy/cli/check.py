@@ -16,10 +16,16 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="configuration file (default: $LLMPROXY_CONFIG, else ./llmproxy.toml if it exists, "
         "else the environment's provider keys)",
     )
+    parser.add_argument(
+        "--no-secrets",
+        dest="secrets",
+        action="store_false",
+        help="do not look up what secrets refer to (default: it has to be there)",
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = load(options.file)
+    config = load(options.file, secrets=options.secrets)
     for warning in config.warnings:
         print(f"{config.source}: warning: {warning}", file=sys.stderr)
     print(f"{config.source}: good", end="\n\n")
@@ -32,8 +38,9 @@ def _run(options: argparse.Namespace) -> int:
 VERB = Verb(
     manual="""\
 Reads the file as `serve` would, calls nobody, and prints the providers and each model with its
-targets in the order in which they are tried. All problems are named at once, each with its place
-and what was probably meant. Variables and files that the configuration refers to have to exist.""",
+targets in the order in which they are tried. The problems are named in one go, each with its place
+and what was probably meant. Variables and files that the configuration refers to have to exist,
+unless --no-secrets leaves them alone.""",
     epilog="""\
 examples:
   llmproxy check llmproxy.toml

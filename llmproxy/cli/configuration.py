@@ -14,12 +14,16 @@ USUAL = "llmproxy.toml"
 
 
 def load(
-    file: str | None, *, overrides: Mapping[str, Mapping[str, object]] | None = None
+    file: str | None,
+    *,
+    overrides: Mapping[str, Mapping[str, object]] | None = None,
+    secrets: bool = True,
 ) -> Config:
     """
     Give the configuration of `file`, else of $LLMPROXY_CONFIG, else of ./llmproxy.toml, else of
     the environment.
 
+    Without `secrets` those that a file refers to need not be there, for verbs that use none.
     Raises ConfigError, each problem with the file's name before it.
     """
     asked = file or os.environ.get(VARIABLE)
@@ -32,7 +36,9 @@ def load(
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError([f"{path}: cannot be read: {reason}"]) from error
     try:
-        return parse(text, os.environ, read=read_file, source=path, overrides=overrides)
+        return parse(
+            text, os.environ, read=read_file, source=path, overrides=overrides, secrets=secrets
+        )
     except ConfigError as error:
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
 

@@ -23,7 +23,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        url = options.url or local_url(load(options.config))
+        url = options.url or local_url(load(options.config, secrets=False))
     except ConfigError as error:  # 1: container runtimes keep the other statuses for themselves
         for problem in error.problems:
             fail("health", problem)

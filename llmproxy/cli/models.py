@@ -8,7 +8,7 @@ from .verb import GOOD, Verb, add_config_option
 
 
 def _run(options: argparse.Namespace) -> int:
-    print("\n".join(routes(load(options.config))))
+    print("\n".join(routes(load(options.config, secrets=False))))
     return GOOD
 
 

@@ -27,6 +27,7 @@ Option: TypeAlias = Field[Any]
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 ABSENT = object()
+SHELL = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -37,13 +38,15 @@ def parse(
     read: ReadFile,
     source: str,
     overrides: Mapping[str, Mapping[str, object]] | None = None,
+    secrets: bool = True,
 ) -> Config:
     """
     Give the configuration that `text` describes; `source` says where it came from.
 
     `env` has the variables that `"env:NAME"` refers to; `read` gives a file's text for
     `"file:/path"` and raises OSError or UnicodeError. `overrides` are single options that win over
-    the file's, by table. Raises ConfigError with every problem at once.
+    the file's, by table. Without `secrets` nothing that they refer to is looked up, and the
+    configuration is good to look at only. Raises ConfigError with every problem at once.
     """
     try:
         raw = tomllib.loads(text)
@@ -53,7 +56,7 @@ def parse(
         if options and isinstance(raw.setdefault(table, {}), dict):
             raw[table].update(options)
     findings = Findings()
-    config = _Loader(env, read, findings).config(raw)
+    config = _Loader(env, read, findings, secrets=secrets).config(raw)
     check(config, findings, read)
     if findings.problems:
         raise ConfigError(findings.problems)
@@ -81,8 +84,11 @@ def without_none(hint: Any) -> tuple[Any, bool]:
 class _Loader:
     """Makes what a type asks of what TOML gives, and notes what does not fit."""
 
-    def __init__(self, env: Mapping[str, str], read: ReadFile, findings: Findings) -> None:
+    def __init__(
+        self, env: Mapping[str, str], read: ReadFile, findings: Findings, *, secrets: bool
+    ) -> None:
         self._env = env
+        self._secrets = secrets
         self._read = read
         self._findings = findings
 
@@ -161,10 +167,13 @@ class _Loader:
         place: str,
         inherited: Mapping[str, Any],
     ) -> None:
-        for key in raw:
+        for key, value in raw.items():
             if key not in options:
                 known = f" (there are: {', '.join(options)})"
                 hint = suggestion(key, options, otherwise=known)
+                parent, _, name = place.rpartition(".")
+                if parent == "models" and isinstance(value, dict):  # an unquoted dot parts keys
+                    hint = f': write [models."{name}.{key}"], with quotes around the name'
                 self._findings.problem(at(place, key), f"unknown key{hint}")
             elif key in inherited and not options[key][0].metadata["overridable"]:
                 table = place.rpartition(".")[2]
@@ -196,6 +205,10 @@ class _Loader:
         if not isinstance(raw, str):
             raise Refused(f"a text is expected, not {kind_of(raw)}")
         scheme, _, rest = raw.partition(":")
+        if scheme in {"env", "file"} and not self._secrets:
+            return Secret(raw)
+        if (name := SHELL.fullmatch(raw)) is not None:
+            raise Refused(f'nothing is expanded here: write "env:{name[1]}"')
         if scheme == "env":
             value, origin = self._variable(rest), f"the variable {rest}"
         elif scheme == "file":

@@ -30,7 +30,7 @@ Generated from `llmproxy/config/schema.py` by `scripts/generate`; change it ther
 
 The file is TOML. It is looked for at `--config`, else at `$LLMPROXY_CONFIG`, else at
 `./llmproxy.toml`; with none of them the providers are taken from the environment (below).
-`llmproxy check FILE` names every problem at once and shows the resulting routes;
+`llmproxy check FILE` names the problems in one go or shows the resulting routes;
 `config.example.toml` shows every option at work; `config.schema.json` lets editors complete them.
 
 **Values.** A duration is a text with a unit (`"500ms"`, `"30s"`, `"5m"`, `"1h"`, `"1d"`); a bare

@@ -64,7 +64,8 @@ class RetryConfig:
         "Upper bound of the first wait; it doubles each time.", 0.25, least=0
     )
     max_delay: Seconds = option(
-        "Upper bound of any wait; also of a `Retry-After` (that of a 429 is waited for up to 3 s).",
+        "Upper bound of any wait. A `Retry-After` beyond it (of a 429: beyond 3 s) is not waited "
+        "for: the next target is asked.",
         10.0,
     )
     budget: Share = option(
@@ -113,6 +114,11 @@ class LimitsConfig:
     """What the gateway takes on."""
 
     body: Bytes = option("Largest request body; beyond it 413.", 32 * 1024 * 1024)
+    head_time: Seconds = option(
+        "Until a request's head is complete, from its first byte or the connection's start; beyond "
+        "it 408, and the connection is closed.",
+        10.0,
+    )
     body_time: Seconds = option("Until a request's body is complete; beyond it 408.", 60.0)
     in_flight: int | None = option("Requests at once; beyond it 503. `none`: no limit.", None)
     answer: Bytes = option(

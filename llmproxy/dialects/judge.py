@@ -144,7 +144,7 @@ def _judgement(status: int, *, too_long: bool, wait: float | None) -> Judgement:
             return Judgement(retryable=short, fails_over=True, blames_target=False)
         case 408:
             return Judgement(retryable=True, fails_over=True, blames_target=False)
-        case 401 | 402 | 403 | 404:
+        case 401 | 402 | 403 | 404 | 508:  # 508: it came back to us, and would again
             return Judgement(retryable=False, fails_over=True, blames_target=False)
         case _ if 400 <= status < 500:
             return Judgement(retryable=False, fails_over=too_long, blames_target=False)

@@ -14,7 +14,12 @@ from typing import Any
 
 import orjson
 
-from ..core.errors import LLMProxyError, StreamInterrupted, UpstreamProtocolError
+from ..core.errors import (
+    LLMProxyError,
+    StreamInterrupted,
+    UpstreamProtocolError,
+    UpstreamStatusError,
+)
 from ..core.exchange import Call, Json
 from ..core.usage import Usage
 from ..framing.sse import Event, EventCutter, parse_events
@@ -56,13 +61,13 @@ class Passthrough:
         "_wire",
         "complete",
         "content",
-        "told",
+        "error",
     )
 
     def __init__(self, wire: Wire, *, provider: str, limit: int) -> None:
         self.content = False
         self.complete = False
-        self.told = False
+        self.error: UpstreamStatusError | None = None
         self._wire = wire
         self._end_mark = wire.END_MARK
         self._provider = provider
@@ -70,6 +75,11 @@ class Passthrough:
         self._last: tuple[bytes, ...] = ()  # a deque takes 600 bytes more
         self._usage_read = b""
         self._counts: Json = {}
+
+    @property
+    def told(self) -> bool:
+        """Whether the provider's own error event has passed."""
+        return self.error is not None
 
     @property
     def usage(self) -> Usage | None:
@@ -87,10 +97,12 @@ class Passthrough:
             self._peek(out)
         elif (at := out.rfind(b'"usage"')) >= 0 and USAGE_OBJECT.match(out, at):
             self._usage_read = out
-        if self.content and (out.rfind(b'"error"') >= 0 or out.rfind(b"event: error") >= 0):
-            self._heed(out)
-        if out.rfind(self._end_mark) >= 0 and not (self.complete or self.told):
-            self.complete = self._has_end(out)
+        if self.content and (
+            out.rfind(self._end_mark) >= 0
+            or out.rfind(b'"error"') >= 0
+            or out.rfind(b"event: error") >= 0
+        ):
+            self._look_for_an_end(out)
         if out:
             self._last = (*self._last[1 - KEPT_READS :], out[-KEPT_BYTES:])
         return out
@@ -98,8 +110,8 @@ class Passthrough:
     def finish(self) -> bytes:
         """Give what was held back, if it is whole, when the stream has ended as it should."""
         held = self._cutter.take()
-        if self.told:
-            raise StreamInterrupted(f"{self._provider} ended its answer with an error")
+        if self.error is not None:
+            raise self.error
         if self.complete:
             return held
         rest = _parsed(held)
@@ -138,10 +150,15 @@ class Passthrough:
                 self.content = opening is Opening.CONTENT
             self._count(body)
 
-    def _heed(self, out: bytes) -> None:
-        if any(self._wire.is_error(event, body) for event, body in _parsed(out)):
-            self.told = True
-            self.complete = False
+    def _look_for_an_end(self, out: bytes) -> None:
+        for event, body in _parsed(out):
+            if self.complete or self.error is not None:
+                return  # what follows either changes nothing
+            if self._wire.is_error(event, body):
+                self.error = stream_error(
+                    provider=self._provider, dialect=self._wire.DIALECT, body=event.data
+                )
+            self.complete = self._wire.is_end(event, body)
 
     def _end(self, events: list[tuple[Event, Any]]) -> None:
         self.complete = any(self._wire.is_end(event, body) for event, body in events) or (
@@ -154,9 +171,6 @@ class Passthrough:
         self._count_kept()  # it is older than what is counted next
         for _, body in events:
             self._count(body)
-
-    def _has_end(self, out: bytes) -> bool:
-        return any(self._wire.is_end(event, body) for event, body in _parsed(out))
 
     def _count_kept(self) -> None:
         for _, body in _parsed(self._usage_read):

@@ -49,13 +49,13 @@ class Translation:
 
     __slots__ = (
         "_decoder",
-        "_error",
         "_now",
         "_parser",
         "_plain_usage",
         "_provider",
         "_renderer",
         "content",
+        "error",
         "skipped",
     )
 
@@ -72,7 +72,7 @@ class Translation:
             include_usage=openai_chat.include_usage(call.body), now=now
         )
         self._plain_usage: Usage | None = None
-        self._error: UpstreamStatusError | None = None
+        self.error: UpstreamStatusError | None = None
 
     @property
     def complete(self) -> bool:
@@ -86,14 +86,12 @@ class Translation:
 
     def feed(self, data: bytes) -> bytes:
         """Give the chunks for one read, all in one piece."""
-        if self._error is not None:
-            raise self._error
         return self._translate(self._decoder.feed(data))
 
     def finish(self) -> bytes:
         """Give what an end without a blank line still held; StreamInterrupted without an end."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         rest = self._translate(self._decoder.finish())
         if not self.complete:
             raise StreamInterrupted(f"{self._provider} broke its answer off before the end")
@@ -136,12 +134,12 @@ class Translation:
             if not isinstance(kind, str):
                 kind = event.event
             if kind != "content_block_delta" and anthropic_wire.is_error(event, body):
-                self._error = stream_error(
+                self.error = stream_error(
                     provider=self._provider, dialect=anthropic_wire.DIALECT, body=event.data
                 )
                 if self.content and out:
                     break
-                raise self._error
+                raise self.error
             self._say(kind, body, out)
         return b"".join(out)
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from ..core.errors import LLMProxyError
+from ..core.errors import LLMProxyError, UpstreamStatusError
 from ..core.usage import Usage
 
 
@@ -29,6 +29,10 @@ class Translator(Protocol):
     @property
     def complete(self) -> bool:
         """Whether the terminal event of the stream has been seen."""
+
+    @property
+    def error(self) -> UpstreamStatusError | None:
+        """The provider's error event after content; nothing that follows it counts."""
 
     @property
     def told(self) -> bool:

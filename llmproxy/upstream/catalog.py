@@ -54,7 +54,12 @@ class Catalog:
                 self._lists[provider] = await self._ask(provider)
         except (UpstreamError, *WIRE_ERRORS, TimeoutError, ValueError) as error:
             kept = KEPT_FAILURE
-            logger.warning("no list of models from %s (%s)", provider, type(error).__name__)
+            reason = (
+                f"{type(error).__name__}: {error}"
+                if isinstance(error, UpstreamError)
+                else "no usable answer"
+            )
+            logger.warning("no list of models from %s (%s)", provider, reason)
         self._stale_at[provider] = self._clock() + kept
 
     async def _ask(self, provider: str) -> list[str]:

@@ -116,16 +116,20 @@ class Speaker:
     async def _stream(self, answer: Answer, translator: Translator) -> AsyncGenerator[bytes, None]:
         read, feed, mask = answer.read, translator.feed, self._provider.mask
         try:
-            while data := await read():
+            while translator.error is None:
+                if not (data := await read()):
+                    break
                 if out := feed(data):  # whole events: no key is split between two
                     yield mask(out)
         except WIRE_ERRORS as error:
             if not translator.complete:  # a cut after the terminal event takes nothing away
                 raise broke_off(self._provider.name) from error
+        try:
+            rest = translator.finish()
         except UpstreamStatusError as error:
             self._mask(error)
             raise
-        if rest := translator.finish():
+        if rest:
             yield mask(rest)
 
     def _head(self, answer: Answer, default: str) -> dict[str, str]:

@@ -338,3 +338,32 @@ def test_no_value_whatsoever_is_a_traceback(value: object, table: str, deep: boo
         parse(text, {}, read=str, source="x", overrides=overrides)
 
     assert caught.value.problems
+
+
+def test_a_model_s_name_with_an_unquoted_dot_gets_the_hint_that_mends_it() -> None:
+    found = problems(f'{PROVIDER}\n[models.gpt-4.1]\ntargets = ["here/gpt-4.1"]')
+
+    assert found[0] == (
+        'models.gpt-4.1: unknown key: write [models."gpt-4.1"], with quotes around the name'
+    )
+
+
+@pytest.mark.parametrize("text", ["$ONE_KEY", "${ONE_KEY}"])
+def test_a_shell_s_way_of_naming_a_variable_is_no_key(text: str) -> None:
+    (found,) = key_problems(f'"{text}"', {"ONE_KEY": KEY})
+
+    assert found == ('providers.here.api_key: nothing is expanded here: write "env:ONE_KEY"')
+
+
+@pytest.mark.parametrize("value", ["env:NOT_SET", "file:/not/there"])
+def test_to_look_at_a_configuration_takes_no_secrets(value: str) -> None:
+    def read(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    text = f'{PROVIDER}\napi_key = "{value}"'
+
+    config = parse(text, {}, read=read, source="x", secrets=False)
+
+    assert list(config.providers) == ["here"]
+    with pytest.raises(ConfigError):
+        parse(text, {}, read=read, source="x")

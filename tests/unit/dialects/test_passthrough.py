@@ -278,12 +278,22 @@ def test_an_anthropic_text_that_speaks_of_message_stop_is_no_end() -> None:
 def test_an_error_of_the_provider_is_told_once(reads: list[bytes]) -> None:
     translator = started(*reads)
 
-    with pytest.raises(StreamInterrupted) as raised:
+    with pytest.raises(UpstreamStatusError) as raised:
         translator.finish()
 
+    assert translator.error is raised.value
     assert translator.told
     assert not translator.complete
     assert translator.fail(raised.value) == b""
+
+
+def test_an_error_after_the_end_changes_nothing() -> None:
+    translator = started(TEXT, FINISH, DONE + ERROR, ERROR)
+
+    translator.finish()
+
+    assert translator.complete
+    assert translator.error is None
 
 
 @pytest.mark.parametrize("reads", [[TEXT], [TEXT, FINISH]])

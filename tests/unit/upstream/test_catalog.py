@@ -129,5 +129,5 @@ async def test_a_list_that_cannot_be_had_is_told_in_the_log(
     await catalog(Scripted(UpstreamConnectError("down")), Hand()).models("a")
 
     assert [record.getMessage() for record in caplog.records] == [
-        "no list of models from a (UpstreamConnectError)"
+        "no list of models from a (UpstreamConnectError: down)"
     ]

@@ -194,10 +194,14 @@ async def test_a_proxy_makes_a_tunnel_to_a_provider_with_tls(others: AsyncExitSt
 async def test_a_connection_whose_upload_was_not_taken_is_not_kept(
     others: AsyncExitStack, tls: bool
 ) -> None:
+    over, ended = asyncio.Event(), asyncio.Event()
+
     async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
-        await asyncio.Event().wait()
+        await over.wait()
+        writer.transport.abort()
+        ended.set()
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "loopback.pem", TLS / "loopback.key")
@@ -218,3 +222,5 @@ async def test_a_connection_whose_upload_was_not_taken_is_not_kept(
 
     assert body == b"{}"
     assert session.connector.take() is None
+    over.set()
+    await ended.wait()

@@ -1,0 +1,430 @@
+"""One test for each cell of the fault matrix, `tests/support/faults.py`."""
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.support.answers import (
+    anthropic_answer,
+    anthropic_error,
+    anthropic_events,
+    event,
+    openai_answer,
+    openai_chunk,
+    openai_error,
+    openai_events,
+)
+from tests.support.faults import (
+    ATTEMPTS,
+    COMPLETE,
+    Body,
+    Cell,
+    Dialect,
+    Ending,
+    Mode,
+    Moment,
+    Part,
+    Socket,
+    Status,
+    Word,
+    cells,
+    markdown,
+    name,
+)
+from tests.support.gateway import HELLO, ROOT, Gateway, model, provider
+from tests.support.metrics import Numbers
+from tests.support.ports import refused_port
+from tests.support.provider import End, Move, Provider, Step, answer, head, stream
+from tests.support.wire import Answer, Client
+
+from .conftest import Start
+
+KINDS = {Dialect.OPENAI: "openai", Dialect.ANTHROPIC: "anthropic"}
+PATHS = {Dialect.OPENAI: "/v1/chat/completions", Dialect.ANTHROPIC: "/v1/messages"}
+TARGET_MODEL = {Dialect.OPENAI: "gpt-4", Dialect.ANTHROPIC: "claude-sonnet-4-5"}
+SAID = "Hel"
+LIMITED = "rate_limit_error"
+ALONE, BOTH = "alone", "both"
+NOT_FOR_PROVIDERS = ("timeouts.total", "limits.event")
+HELD = 256 * 1024  # bytes of a plain answer that are held until it is whole
+LARGE = 300_000  # bytes; more than that
+LONG = 1_200_000  # bytes; over the `limits.event` of the cells, which no single read is
+CELLS = list(cells())
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+async def test_a_fault_has_its_one_right_ending(
+    start: Start, first: Provider, second: Provider, cell: Cell
+) -> None:
+    first.always = lambda _: says(cell)
+    if cell.row.judged.another:
+        second.then(good(cell))
+    async with unreachable(cell, first):
+        gateway = await start(configuration(cell, first, second))
+
+        alone, both = await asyncio.gather(
+            ask(gateway, cell, ALONE, first), ask(gateway, cell, BOTH, first)
+        )
+
+        numbers = await gateway.ended(2)
+    assert_seen(cell, alone)
+    if cell.row.judged.another:
+        assert_answered(cell, both)
+    else:
+        assert_seen(cell, both)
+    assert_counted(cell, numbers)
+
+
+def test_the_page_is_made_of_this_table() -> None:
+    assert (ROOT / "docs" / "faults.md").read_text(encoding="utf-8") == markdown()
+
+
+def configuration(cell: Cell, first: Provider, second: Provider) -> str:
+    """
+    Give two names for the faulty provider, each with a breaker and counts of its own.
+
+    `alone` has no other target, and its breaker never opens: that would hide a repeat. `both` has
+    one that answers, and its breaker opens with the last failure that is expected.
+    """
+    attempts = ATTEMPTS if cell.row.judged.again else 1
+    kind = KINDS[cell.pair.provider]
+    target = TARGET_MODEL[cell.pair.provider]
+    limits = {option: f'{option} = "{limit}"\n' for option, limit in cell.row.limits.items()}
+    everyone_s = "".join(limits.pop(option, "") for option in NOT_FOR_PROVIDERS)
+    own = "".join(limits.values())  # so that the other target has all the time it needs
+    return "".join(
+        (
+            everyone_s,
+            f"retry.max_attempts = {ATTEMPTS}\n",
+            'retry.base_delay = "1ms"\n',
+            provider("only", first.url, kind=kind, more=f"{own}breaker.failure_threshold = 99\n"),
+            provider(
+                "first", first.url, kind=kind, more=f"{own}breaker.failure_threshold = {attempts}\n"
+            ),
+            provider("second", second.url, kind=kind),
+            model(ALONE, f"only/{target}"),
+            model(BOTH, f"first/{target}", f"second/{target}"),
+        )
+    )
+
+
+@asynccontextmanager
+async def unreachable(cell: Cell, faulty: Provider) -> AsyncIterator[None]:
+    """Put in the provider's place what cannot be reached, where the cell says so."""
+    match cell.row.says:
+        case (Socket.REFUSED,):
+            await faulty.stop()
+            faulty.port = refused_port()
+            yield
+        case (Socket.DEAF,):
+            await faulty.stop()
+            with socket.socket() as deaf, socket.socket() as fill:
+                deaf.bind(("127.0.0.1", 0))
+                deaf.listen(0)
+                faulty.port = deaf.getsockname()[1]
+                fill.setblocking(False)
+                fill.connect_ex(deaf.getsockname())  # a full backlog answers no SYN
+                yield
+        case _:
+            yield
+
+
+async def ask(gateway: Gateway, cell: Cell, asked: str, faulty: Provider) -> Answer | None:
+    """Make the cell's request; None where the client leaves, once the provider knows."""
+    headers = {"content-type": "application/json"}
+    if cell.row.deadline is not None:
+        headers["x-llmproxy-timeout"] = cell.row.deadline
+    body = {"model": asked, "messages": HELLO, "max_tokens": 9, "stream": cell.mode is Mode.STREAM}
+    async with Client(gateway.port) as client:
+        await client.post(PATHS[cell.pair.client], body, headers)
+        if cell.row.seen.ending is not Ending.GONE:
+            return await client.answer()
+        if cell.row.moment is Moment.AFTER_CONTENT:
+            await client.until(SAID.encode())
+        await faulty.until(lambda: len(faulty.requests) == 2 and faulty.written >= 2 * begun(cell))
+        client.leave()
+        await faulty.client_left(2)
+    return None
+
+
+# what the provider says ---------------------------------------------------------------------------
+
+
+def says(cell: Cell) -> Step:
+    """Give the provider's step."""
+    dialect = cell.pair.provider
+    match cell.row.says:
+        case (Status(status, error, headers),):
+            return answer(refusal(dialect, error), status=status, headers=headers)
+        case (Part(), *_):
+            return stream(*moves(cell))
+        case _:
+            return moves(cell)
+
+
+def moves(cell: Cell) -> list[Move]:
+    """Give what the provider writes, and what becomes of the connection."""
+    dialect = cell.pair.provider
+    made: list[Move] = []
+    for item in cell.row.says:
+        if isinstance(item, Part):
+            made.append(PARTS[dialect][item])
+        elif isinstance(item, Body):
+            made.append(BODIES[dialect][item])
+        elif isinstance(item, (bytes, End)):
+            made.append(item)
+    return made
+
+
+def begun(cell: Cell) -> int:
+    """Give how many bytes the provider writes at least before it falls silent."""
+    return sum(len(move) for move in moves(cell) if isinstance(move, bytes))
+
+
+def refusal(dialect: Dialect, error: str) -> dict[str, Any]:
+    """Give an error's body."""
+    if dialect is Dialect.ANTHROPIC:
+        if error == Word.TOO_LONG.value:
+            return anthropic_error("prompt is too long: 9 tokens", kind="invalid_request_error")
+        return anthropic_error(kind=error or "api_error")
+    return openai_error(kind=error or "server_error", code=error or None)
+
+
+def framed(body: bytes, *, length: int | None = None, kind: str = "application/json") -> bytes:
+    """Give a plain answer, head and all; `length` is what it promises."""
+    promised = str(len(body) if length is None else length)
+    return head(200, [("content-type", kind), ("content-length", promised)]) + body
+
+
+def content(plain: bytes) -> bytes:
+    """Give the body of a plain answer."""
+    return plain.partition(b"\r\n\r\n")[2]
+
+
+def _bodies(dialect: Dialect, whole: bytes) -> Mapping[Body, bytes]:
+    half = whole[: len(whole) // 2]
+    return {
+        Body.WHOLE: framed(whole),
+        Body.CUT: framed(half, length=len(whole)),
+        Body.HALF: framed(half),
+        Body.HTML: framed(b"<html>Welcome</html>", kind="text/html"),
+        Body.EMPTY: framed(b""),
+        Body.ERROR: framed(json.dumps(refusal(dialect, "")).encode()),
+        Body.LARGE: framed(whole[:-1].ljust(LARGE), length=2 * LARGE),
+    }
+
+
+def _parts(
+    dialect: Dialect, ping: bytes, events: Sequence[bytes], half: str, kind: str | None
+) -> Mapping[Part, bytes]:
+    start, word, finish, end = events
+    error = "error" if dialect is Dialect.ANTHROPIC else None
+    return {
+        Part.PING: ping,
+        Part.PINGS: (b": " + b"x" * 9_996 + b"\n\n") * (LONG // 10_000),
+        Part.START: start,
+        Part.WORD: word,
+        Part.HALF: word[: len(word) // 2],
+        Part.LONG: word.replace(SAID.encode(), b"x" * LONG)[:-2],
+        Part.MALFORMED: event(half, kind),
+        Part.ERROR: event(refusal(dialect, ""), error),
+        Part.LIMITED: event(refusal(dialect, LIMITED), error),
+        Part.FINISH: finish,
+        Part.END: end,
+    }
+
+
+def _grouped(events: Sequence[bytes], *lengths: int) -> list[bytes]:
+    rest = iter(events)
+    return [b"".join(next(rest) for _ in range(length)) for length in lengths]
+
+
+ANSWERS = {
+    Dialect.OPENAI: json.dumps(openai_answer(SAID)).encode(),
+    Dialect.ANTHROPIC: json.dumps(anthropic_answer(SAID)).encode(),
+}
+BODIES = {dialect: _bodies(dialect, whole) for dialect, whole in ANSWERS.items()}
+PARTS: Mapping[Dialect, Mapping[Part, bytes]] = {
+    Dialect.OPENAI: _parts(
+        Dialect.OPENAI,
+        b": keep-alive\n\n",
+        _grouped(openai_events(SAID), 1, 1, 2, 1),
+        '{"choices": [',
+        None,
+    ),
+    Dialect.ANTHROPIC: _parts(
+        Dialect.ANTHROPIC,
+        event({"type": "ping"}, "ping"),
+        _grouped(anthropic_events(SAID), 3, 1, 2, 1),
+        '{"type": "content_block_delta", "ind',
+        "content_block_delta",
+    ),
+}
+
+
+def good(cell: Cell) -> Step:
+    """Give the other target's good answer."""
+    if cell.mode is Mode.PLAIN:
+        return answer(ANSWERS[cell.pair.provider])
+    return stream(*(PARTS[cell.pair.provider][part] for part in COMPLETE))
+
+
+# what the client sees -----------------------------------------------------------------------------
+
+
+def _translated(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    chunk = openai_chunk(delta, finish, model=TARGET_MODEL[Dialect.ANTHROPIC])
+    (choice,) = chunk.pop("choices")
+    choice = {"index": 0, "delta": choice["delta"], "logprobs": None, "finish_reason": finish}
+    return event({**chunk, "system_fingerprint": None, "choices": [choice]})
+
+
+TRANSLATED: Mapping[Part, bytes] = {
+    Part.START: _translated({"role": "assistant", "content": "", "refusal": None}),
+    Part.WORD: _translated({"content": SAID}),
+    Part.END: _translated({}, "stop") + event("[DONE]"),
+}
+"""What of Anthropic's parts an OpenAI client sees; the others say nothing to it."""
+
+
+def came(cell: Cell, parts: Sequence[Part]) -> bytes:
+    """Give the parts as the client sees them."""
+    if cell.pair.client == cell.pair.provider:
+        return b"".join(PARTS[cell.pair.client][part] for part in parts)
+    return b"".join(TRANSLATED.get(part, b"") for part in parts)
+
+
+def without_time(body: bytes) -> bytes:
+    """Give the body as if it had been made at the time that the expected chunks name."""
+    return re.sub(rb'"created":\d+', b'"created":1', body)
+
+
+def assert_seen(cell: Cell, answered: Answer | None) -> None:
+    """Check what a client sees that the fault reaches."""
+    seen = cell.row.seen
+    if seen.ending is Ending.GONE:
+        assert answered is None
+        return
+    assert answered is not None
+    assert answered.status == seen.status
+    assert answered.headers.get("x-should-retry") == (
+        None if seen.advice is None else str(seen.advice).lower()
+    )
+    assert "location" not in answered.headers
+    assert answered.complete is (seen.ending is not Ending.TORN)
+    match seen.ending:
+        case Ending.BODY if seen.error is None:
+            assert_answer(cell, answered)
+        case Ending.BODY:
+            assert_told(cell, answered.body)
+        case Ending.TERMINAL:
+            assert without_time(answered.body) == came(cell, seen.came)
+        case Ending.ERROR_EVENT:
+            before = came(cell, seen.came)
+            assert without_time(answered.body).startswith(before)
+            last = without_time(answered.body).removeprefix(before)
+            assert_told(cell, data_of(cell.pair.client, last))
+        case Ending.TORN:
+            assert len(answered.body) > HELD
+            assert content(BODIES[cell.pair.client][Body.LARGE]).startswith(answered.body)
+
+
+def data_of(dialect: Dialect, last: bytes) -> bytes:
+    """Give the data of the one error event that `last` is."""
+    start = b"event: error\ndata: " if dialect is Dialect.ANTHROPIC else b"data: "
+    assert last.startswith(start)
+    assert last.endswith(b"\n\n")
+    return last.removeprefix(start)[:-2]
+
+
+def assert_told(cell: Cell, body: bytes) -> None:
+    """Check the error in a body or an event."""
+    seen = cell.row.seen
+    assert seen.error is not None
+    if seen.own_words and cell.pair.client == cell.pair.provider:
+        assert body == own_words(cell)
+        return
+    told = json.loads(body)
+    if cell.pair.client is Dialect.ANTHROPIC:
+        assert told["type"] == "error"
+        assert told["error"]["type"] == name(seen.error, cell.pair.client)
+    else:
+        assert (told["error"]["code"] or told["error"]["type"]) == name(
+            seen.error, cell.pair.client
+        )
+
+
+def own_words(cell: Cell) -> bytes:
+    """Give the provider's error as it sent it, byte for byte."""
+    dialect = cell.pair.provider
+    for item in cell.row.says:
+        if isinstance(item, Status):
+            return json.dumps(refusal(dialect, item.error)).encode()
+        if item is Body.ERROR:
+            return content(BODIES[dialect][Body.ERROR])
+        if isinstance(item, Part) and item in (Part.ERROR, Part.LIMITED):
+            return data_of(dialect, PARTS[dialect][item])
+    raise AssertionError(f"no error in {cell.row.says}")
+
+
+def assert_answered(cell: Cell, answered: Answer | None) -> None:
+    """Check that the other target's answer came, and nothing else."""
+    assert answered is not None
+    assert answered.complete
+    assert answered.status == 200
+    assert answered.headers["x-llmproxy-provider"] == "second"
+    assert "x-should-retry" not in answered.headers
+    assert_answer(cell, answered)
+
+
+def assert_answer(cell: Cell, answered: Answer) -> None:
+    """Check that the answer is whole, in the client's dialect."""
+    if cell.mode is Mode.STREAM:
+        assert without_time(answered.body) == came(cell, COMPLETE)
+    elif cell.pair.client == cell.pair.provider:
+        assert answered.body == ANSWERS[cell.pair.client]
+    else:
+        assert answered.json["choices"][0]["message"]["content"] == SAID
+        assert answered.json["choices"][0]["finish_reason"] == "stop"
+
+
+# what the metrics say -----------------------------------------------------------------------------
+
+
+def assert_counted(cell: Cell, numbers: Numbers) -> None:
+    """Check the counts of both requests, and whether the circuit opened that may."""
+    row = cell.row
+    moved = row.judged.another
+    for faulty in ("only", "first"):
+        attempts = ATTEMPTS if row.judged.again else 1
+        assert outcomes(numbers, faulty) == {row.counted.attempt: attempts}
+        assert numbers.value("llm_retry_total", provider=faulty) == attempts - 1
+    assert outcomes(numbers, "second") == ({"ok": 1} if moved else {})
+    assert numbers.value("llm_circuit_state", provider="only") == 0
+    assert numbers.value("llm_circuit_state", provider="first") == int(row.judged.blamed)
+    assert numbers.value("llm_circuit_state", provider="second") == 0
+    assert numbers.sum("llm_failover_total") == int(moved)
+    assert numbers.value("llm_failover_total", from_="first", to="second") == int(moved)
+    asked = {
+        ("only", row.counted.request, ALONE): 1,
+        ("second" if moved else "first", "success" if moved else row.counted.request, BOTH): 1,
+    }
+    assert {
+        (dict(labels)["provider"], dict(labels)["status"], dict(labels)["model"]): count
+        for labels, count in numbers.counted("llm_requests_total").items()
+    } == asked
+
+
+def outcomes(numbers: Numbers, provider: str) -> dict[str, float]:
+    """Give the attempts at a provider that ended, by outcome."""
+    return {
+        dict(labels)["outcome"]: count
+        for labels, count in numbers.counted("llm_attempts_total").items()
+        if dict(labels)["provider"] == provider
+    }
