@@ -124,6 +124,7 @@ class Exchange:
     `ends_by` the whole; `impatient` says that it was the client who set the deadline, and
     `repeated` how often its SDK has sent this request before.
     `status` is what went to the client (499: it left);
+    `skipped` counts a provider's malformed events that were left out.
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.
     `watch` bounds whatever the exchange waits for, from its admission to the end of its answer.
     """
@@ -148,6 +149,7 @@ class Exchange:
     attempts: list[Attempt] = field(default_factory=list)
     answered_by: Target | None = None
     usage: Usage | None = None
+    skipped: int = 0
     status: int = 0
     streamed: bool = False
     first_token: float | None = None

@@ -47,7 +47,7 @@ class Mask:
         values = {secret.reveal() for secret in secrets}
         values |= {value.replace("/", "\\/") for value in values}
         self._needles = tuple(value.encode() for value in values if len(value) >= SHORTEST)
-        self._overlap = max(map(len, self._needles), default=1) - 1
+        self._overlap = max(map(len, self._needles), default=2) - 1
 
     def __repr__(self) -> str:
         return "Mask()"
@@ -60,7 +60,11 @@ class Mask:
         return text
 
     def split(self, text: bytes) -> tuple[bytes, bytes]:
-        """Give what of a text that goes on is masked for good, and what the rest must follow."""
+        """
+        Give what of a text that goes on is masked for good, and what the rest must follow.
+
+        At least the last byte is kept back: at the end it is up to who relays whether it may go.
+        """
         text = self(text)
         at = len(text) - self._overlap
         return (text[:at], text[at:]) if at > 0 else (b"", text)

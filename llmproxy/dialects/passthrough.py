@@ -51,6 +51,8 @@ def with_model(call: Call, model: str) -> bytes:
 class Passthrough:
     """A Translator between equal dialects."""
 
+    skipped = 0  # a malformed event passes as it came
+
     __slots__ = (
         "_counts",
         "_cutter",

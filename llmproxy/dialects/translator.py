@@ -35,6 +35,10 @@ class Translator(Protocol):
         """The provider's error event after content; nothing that follows it counts."""
 
     @property
+    def skipped(self) -> int:
+        """How many malformed events were left out so far."""
+
+    @property
     def told(self) -> bool:
         """Whether the provider's own error event has gone to the client: `fail` adds nothing."""
 

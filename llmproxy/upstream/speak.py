@@ -8,6 +8,7 @@ to `limits.event` bytes. A plain answer is held back until it is complete and fo
 to 256 KiB; a larger one in the client's own dialect flows, if its transfer tells where it ends.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import NoReturn
 
@@ -23,6 +24,7 @@ from .send import WIRE_ERRORS, Answer, Upstream, broke_off
 
 COLLECTED = 256 * 1024
 ERROR_BODY = 64 * 1024
+ERROR_PATIENCE = 2.0  # seconds
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -84,8 +86,9 @@ class Speaker:
 
     async def _refused(self, answer: Answer, dialect: str) -> NoReturn:
         try:
-            body, _ = await _collect(answer, ERROR_BODY)
-        except WIRE_ERRORS:
+            async with asyncio.timeout(ERROR_PATIENCE):
+                body, _ = await _collect(answer, ERROR_BODY)
+        except (*WIRE_ERRORS, TimeoutError):
             body = b""  # the status says enough
         raise self._provider.status_error(
             answer.status, answer.headers, body, dialect, self._wall()
@@ -222,6 +225,7 @@ def _settle(
     def settle(_: BaseException | None) -> None:
         answer.close()
         exchange.usage = translator.usage or exchange.usage
+        exchange.skipped += translator.skipped
 
     return settle
 

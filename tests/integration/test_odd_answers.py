@@ -208,3 +208,28 @@ async def test_the_start_of_a_second_answer_costs_the_connection(
 
     assert following.json["choices"][0]["message"]["content"] == "next"
     assert [request.connection for request in first.requests] == [1, 2]
+
+
+async def test_a_large_answer_that_was_cut_in_half_is_never_whole(
+    start: Start, first: Provider
+) -> None:
+    half = b'{"choices":[{"message":{"content":"' + b"x" * 600_000
+    first.then([head(200, [JSON, ("content-length", str(len(half)))]) + half])
+    keyless = f'[providers.p]\nkind = "openai"\nbase_url = "{first.url}/v1"\n'
+    gateway = await start(keyless + model("gpt-4", "p/gpt-4"))
+
+    answered = await gateway.chat()
+
+    assert not answered.complete
+
+
+async def test_the_status_of_an_error_whose_body_hangs_says_enough(
+    start: Start, first: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmproxy.upstream.speak.ERROR_PATIENCE", 0.05)
+    first.then([head(422, [JSON, ("content-length", "9")]) + b"{", End.HANG])
+    gateway = await start(one(first.url))
+
+    answered = await gateway.chat()
+
+    assert answered.status == 422

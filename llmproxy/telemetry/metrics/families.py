@@ -131,6 +131,13 @@ RETRY_BUDGET = Family(
     rule="Read at the scrape: the share of the first attempts of the last ten seconds, or the "
     "floor, less the repeats in them.",
 )
+EVENTS_SKIPPED = Family(
+    name="llm_events_skipped_total",
+    kind="counter",
+    labels=("provider",),
+    help="Malformed events of the provider that were left out in translation.",
+    rule="When the request ends. In the client's own dialect they pass as they came.",
+)
 LOG_LINES_LOST = Family(
     name="llm_log_lines_lost_total",
     kind="counter",
@@ -154,5 +161,6 @@ FAMILIES: tuple[Family, ...] = (
     IN_FLIGHT,
     TRANSITIONS,
     RETRY_BUDGET,
+    EVENTS_SKIPPED,
     LOG_LINES_LOST,
 )

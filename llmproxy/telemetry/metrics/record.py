@@ -89,6 +89,7 @@ class Metrics:
         self._per_token = Observed(families.PER_TOKEN, registry)
         self._tokens = Counted(families.TOKENS, registry)
         self._in_flight = Counted(families.IN_FLIGHT, registry)
+        self._skipped = Counted(families.EVENTS_SKIPPED, registry)
         self._transitions = Counted(families.TRANSITIONS, registry)
         Read(families.RETRY_BUDGET, self._budgets_left, registry)
         Read(families.LOG_LINES_LOST, self._log_lines_lost, registry)
@@ -131,6 +132,8 @@ class Metrics:
             duration.show(Exemplar(trace_id, seconds, self._wall()))
         if exchange.streamed and exchange.first_token is not None:
             self._stream(exchange, exchange.first_token, (provider, model), trace_id)
+        if exchange.skipped:
+            self._skipped.add((provider,), exchange.skipped)
         if exchange.usage is not None:
             for kind, count in TOKEN_KINDS:
                 if (tokens := count(exchange.usage)) > 0:
@@ -205,6 +208,7 @@ class Metrics:
         for provider in self._providers:
             self._retries.add((provider,), 0)
             self._in_flight.add((provider,), 0)
+            self._skipped.add((provider,), 0)
             for status in STATUSES:
                 self._request_duration.at((provider, status))
             for outcome in Outcome:

@@ -18,6 +18,7 @@ FIXED = {
     "llm_tokens_total": ("counter", ("provider", "model", "kind"), ()),
     "llm_requests_in_flight": ("gauge", ("provider",), ()),
     "llm_circuit_transitions_total": ("counter", ("provider", "to"), ()),
+    "llm_events_skipped_total": ("counter", ("provider",), ()),
     "llm_retry_budget_left": ("gauge", ("provider",), ()),
     "llm_log_lines_lost_total": ("counter", ("reason",), ()),
 }

@@ -338,6 +338,16 @@ def test_what_is_left_of_a_retry_budget_is_read_at_the_scrape() -> None:
     assert numbers(metrics()).value("llm_retry_budget_left", provider="openai") == 7
 
 
+def test_events_left_out_in_translation_are_counted() -> None:
+    made = metrics()
+    ended = exchange(B)
+    ended.skipped = 3
+
+    play(made, ended)
+
+    assert numbers(made).value("llm_events_skipped_total", provider="anthropic") == 3
+
+
 def test_a_configured_name_always_fits() -> None:
     made = metrics(max_models=0)
 
