@@ -56,7 +56,6 @@ def attempt(
             in_flight.admit()
             record = Attempt(target=target, started=now)
             exchange.attempts.append(record)
-            observer.attempt_started(exchange, record)
 
             def ended(error: BaseException | None) -> None:
                 record.ended = clock()
@@ -68,8 +67,9 @@ def attempt(
 
             watch = exchange.watch
             assert watch is not None
-            watch.until(*_limit(timeouts, exchange, record))
             try:
+                observer.attempt_started(exchange, record)
+                watch.until(*_limit(timeouts, exchange, record))
                 reply = await send(exchange, target)
             except BaseException as raised:
                 watch.rest()

@@ -23,6 +23,6 @@ class InFlight:
         """Count one more; `settle` must follow."""
         self.count += 1
 
-    def settle(self, error: BaseException | None = None) -> None:
-        """Give one back, however it ended."""
+    def settle(self) -> None:
+        """Give one back."""
         self.count -= 1

@@ -40,9 +40,13 @@ async def chat(request: web.Request) -> web.StreamResponse:
     timeouts = config.providers[reply.target.provider].timeouts
     try:
         response = await relay(request, exchange, reply, timeouts)
-    except BaseException as error:
+    except BaseException as raised:
+        assert exchange.watch is not None
+        error = exchange.watch.claim(raised)
         gateway.close(reply, exchange.error or error)
-        raise
+        if error is raised:
+            raise
+        raise error from raised
     gateway.close(reply, exchange.error)
     return response
 
@@ -68,6 +72,8 @@ async def _read_body(request: web.Request, exchange: Exchange, limits: LimitsCon
         return await _read_all(content, limits.body)
     except web.RequestPayloadError as error:
         raise InvalidRequest("the body is broken off or badly framed") from error
+    finally:
+        exchange.watch.rest()
 
 
 async def _read_all(content: StreamReader, limit: int) -> bytes:

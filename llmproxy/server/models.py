@@ -51,9 +51,10 @@ async def _names(request: web.Request) -> list[str]:
     assert principal is not None
     found = dict.fromkeys(routes.names(principal))
     wildcards = routes.wildcards(principal)
-    providers = list({target.provider for _, targets in wildcards for target in targets})
-    lists = await asyncio.gather(*(catalog.models(provider) for provider in providers))
-    offers = dict(zip(providers, lists, strict=True))
+    providers = {target.provider for _, targets in wildcards for target in targets}
+    async with asyncio.TaskGroup() as asking:
+        tasks = {one: asking.create_task(catalog.models(one)) for one in providers}
+    offers = {provider: task.result() for provider, task in tasks.items()}
     for pattern, targets in wildcards:
         for target in targets:
             for offered in offers[target.provider]:

@@ -24,6 +24,7 @@ from .whole import send_whole
 ID_HEADERS: Mapping[str, str] = {"openai_chat": "x-request-id", "anthropic_messages": "request-id"}
 """Where each dialect's SDK looks for a request's id: the provider's, or ours where it has none."""
 
+PIECE = 64 * 1024  # bytes of a plain answer that are written in one go
 LINGER = 1.0  # seconds that a provider has to end its answer after the terminal event
 
 
@@ -37,7 +38,7 @@ async def relay(
     """
     exchange.streamed = reply.streamed
     exchange.status = reply.status
-    if reply.rest is None and not reply.streamed:
+    if reply.rest is None and not reply.streamed and len(reply.first) <= PIECE:
         assert exchange.watch is not None
         exchange.watch.until(time.monotonic() + timeouts.client_stall, stalled)
         return await send_whole(request, reply.status, _headers(exchange, reply), reply.first)
@@ -51,8 +52,10 @@ async def relay(
         await _move(response, exchange, reply, timeouts)
     except (LLMProxyError, CancelledError) as raised:
         error = watch.claim(raised)
+        if error is raised and not isinstance(error, LLMProxyError):
+            raise
         if not isinstance(error, LLMProxyError):
-            raise error from raised.__cause__
+            raise error from raised
         if not reply.ending.complete:  # else only the end of the connection was missing
             exchange.error = error
             if not await _told(response, exchange, reply, error, timeouts):
@@ -76,7 +79,7 @@ async def _move(
     watch = exchange.watch
     assert watch is not None
     ends_by = exchange.ends_by
-    if not reply.streamed:
+    if reply.rest is not None and not reply.streamed:
         ends_by = min(ends_by, exchange.attempts[-1].started + timeouts.response)
 
     def late() -> UpstreamTimeout:
@@ -88,9 +91,10 @@ async def _move(
     now = time.monotonic()
     if reply.streamed:
         exchange.first_token = exchange.last_chunk = now
-    watch.until(min(now + timeouts.client_stall, ends_by), stalled)
-    await response.write(reply.first)
-    reply.first = b""
+    first, reply.first = reply.first, b""
+    for at in range(0, len(first), PIECE):  # whoever reads on, however slowly, is not stalled
+        watch.until(min(time.monotonic() + timeouts.client_stall, ends_by), stalled)
+        await response.write(first[at : at + PIECE])
     if reply.rest is None:
         return
     silence = LINGER if reply.ending.complete else timeouts.idle

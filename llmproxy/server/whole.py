@@ -35,11 +35,11 @@ async def send_whole(
     request: web.Request, status: int, headers: Mapping[str, str], body: bytes
 ) -> web.StreamResponse:
     """
-    Write the answer and wait until it has left for the kernel.
+    Write the answer and wait until little of it is left to be sent.
 
     Raises ConnectionError if the client has left, ValueError for a line break in a header.
     """
-    if not request.keep_alive or request.version != HttpVersion11 or request.method == "HEAD":
+    if not request.keep_alive or request.version != HttpVersion11:
         response = web.Response(status=status, headers=headers, body=body)
         await response.prepare(request)
         await response.write_eof()

@@ -59,7 +59,7 @@ class Catalog:
                 if isinstance(error, UpstreamError)
                 else "no usable answer"
             )
-            logger.warning("no list of models from %s (%s)", provider, reason)
+            logger.info("no list of models from %s (%s)", provider, reason)
         self._stale_at[provider] = self._clock() + kept
 
     async def _ask(self, provider: str) -> list[str]:

@@ -183,3 +183,39 @@ async def test_a_client_slow_at_the_very_end_gets_the_end(
 
         assert complete
         assert body == b"".join(events)
+
+
+async def test_a_large_answer_read_slowly_but_steadily_arrives(
+    start: Start, first: Provider
+) -> None:
+    text = "x" * 3_000_000
+    first.then(anthropic_plain(text))
+    gateway = await start(
+        provider("first", first.url, kind="anthropic")
+        + model("gpt-4", "first/claude")
+        + '\n[timeouts]\nclient_stall = "300ms"\n'
+    )
+    body = b""
+    async with Client(gateway.port, receive_buffer=8192) as client:
+        await client.post("/v1/chat/completions", {"model": "gpt-4", "messages": HELLO})
+        size = int((await client.head()).headers["content-length"])
+        while len(body) < size:
+            body += await client.reader.read(100_000)
+            await asyncio.sleep(0.02)  # as long as a slow client takes
+
+    assert text.encode() in body
+    numbers = await gateway.ended(1)
+    assert numbers.sum("llm_requests_total", status="success") == 1
+
+
+async def test_what_ended_an_exchange_ended_its_attempt(start: Start, first: Provider) -> None:
+    word = {"choices": [{"index": 0, "message": {"content": "x" * 8_000_000}}]}
+    first.then(answer(word))
+    gateway = await start(one(first) + '\n[timeouts]\nclient_stall = "100ms"\n')
+    async with Client(gateway.port, receive_buffer=4096) as client:
+        await client.post("/v1/chat/completions", {"model": "gpt-4", "messages": HELLO})
+        numbers = await gateway.ended(1)
+
+    labels = {"provider": "first", "model": "gpt-4"}
+    assert numbers.value("llm_requests_total", status="cancelled", **labels) == 1
+    assert numbers.value("llm_attempts_total", provider="first", outcome="cancelled") == 1

@@ -523,3 +523,15 @@ async def test_a_stream_is_served_over_a_kept_connection_again(
     await gateway.chat()
 
     assert first.connections == 1
+
+
+async def test_an_attempt_s_limit_does_not_reach_into_the_wait_after_it(
+    start: Start, first: Provider
+) -> None:
+    first.then(answer({}, status=503, headers=[("retry-after", "0.4")]), openai_plain())
+    limits = '\n[timeouts]\nresponse = "200ms"\n'
+    gateway = await start(chain(first, more=limits))
+
+    answered = await gateway.chat()
+
+    assert answered.status == 200

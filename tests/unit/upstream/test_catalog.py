@@ -126,6 +126,8 @@ async def test_the_answer_is_closed() -> None:
 async def test_a_list_that_cannot_be_had_is_told_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
+
     await catalog(Scripted(UpstreamConnectError("down")), Hand()).models("a")
 
     assert [record.getMessage() for record in caplog.records] == [

@@ -1,3 +1,5 @@
+"""One request and its answer on a connection, byte by byte."""
+
 import asyncio
 import gzip
 import zlib

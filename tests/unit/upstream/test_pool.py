@@ -1,3 +1,5 @@
+"""Idle connections: kept, used again, and closed in time."""
+
 import asyncio
 import gc
 

@@ -1,3 +1,5 @@
+"""From a request to an answer, or to an error of ours."""
+
 import asyncio
 import errno
 import ssl
