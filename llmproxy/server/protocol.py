@@ -1,32 +1,72 @@
 """
-aiohttp's server side of a connection, with three things added.
+aiohttp's server side of a connection, with its edges made firm.
 
-A request that its parser refuses is answered in the API's shape, without a traceback in the log
-(one for each malformed request, at the attacker's choice) and without quoting the bytes. And the
+A request that cannot be parsed is answered in the API's shape, without a traceback in the log
+(one for each malformed request, at the attacker's choice) and without quoting the bytes. One that
+can be, but whose framing others may read otherwise, goes through the application's middlewares to
+its refusal, so that it is counted like any other. Either way the connection is closed, and what
+came behind is not looked at.
+
+A head has one deadline, from the connection's start or from its own first byte. Nothing is set
+for it when a head comes in one piece: a timer is for each connection and for each half head. The
 buffers behind a slow reader are small: without `SO_SNDBUF` the kernel alone takes up to 4 MB a
-connection. The names used are public ones of `web.RequestHandler`, `web.Server` and
-`web.AppRunner`, but for `_reading_paused` and for what `GatewayRunner` needs to build its server.
+connection.
+
+aiohttp is pinned to a minor version, for here its private names are used: those of its protocol's
+state, `_ErrInfo` for what is answered without a request, and the timer of a body's reader.
 """
 
 import asyncio
 import logging
+import re
 import socket
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Self
 
-from aiohttp import web
+from aiohttp import EMPTY_PAYLOAD, HttpVersion10, HttpVersion11, StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import BaseTimerContext
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import _ErrInfo
+from multidict import CIMultiDict, CIMultiDictProxy, istr
 
-from ..core.errors import InvalidRequest
+from ..core.errors import InvalidRequest, RequestError, RequestTimeout
 from ..dialects.errors import render_error
+from .endpoints import dialect_of
+from .services import SERVICES
 
 logger = logging.getLogger(__name__)
 
 SEND_BUFFER = 128 * 1024
 WRITE_HIGH = 32 * 1024
+HEAD = 64 * 1024  # bytes of a head that does not come in one read
+GLIMPSE = 4096  # bytes of a refused head that are searched for its dialect
+
+HOST, EXPECT = istr("Host"), istr("Expect")
+LENGTH, CODING = istr("Content-Length"), istr("Transfer-Encoding")
+# https://www.rfc-editor.org/rfc/rfc3986#section-3.2: host and port, by their characters
+AUTHORITY = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_data_received = web.RequestHandler.data_received  # quicker than by super(), at each read
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class GatewayProtocol(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ()
+    __slots__ = ("_dialect", "_glimpse", "_head_of", "_head_size", "_head_time", "_head_timer")
+
+    def __init__(self, manager: web.Server, *, head_time: float, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._head_time = head_time
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_of = 0  # the request, counted from 0, whose head the timer is for
+        self._head_size = 0
+        self._glimpse = b""
+        self._dialect = "openai_chat"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -35,11 +75,31 @@ class GatewayProtocol(web.RequestHandler):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         if isinstance(transport, asyncio.Transport):
             transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self._await_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        _data_received(self, data)
+        messages = self._messages
+        if messages:
+            if type(messages[-1][0]) is _ErrInfo:
+                self._refused(data)
+        elif self._waiter is not None:
+            self._half_a_head(data)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Resume only what was paused: aiohttp calls this after each read of a body."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
+
+    def invite(self) -> None:
+        """Ask a client that holds its body back to send it, unless it has its answer already."""
+        if self._current_request is not None and self.transport is not None:
+            self.transport.write(CONTINUE)
 
     def handle_error(
         self,
@@ -51,19 +111,227 @@ class GatewayProtocol(web.RequestHandler):
         """Answer what the parser refused (a 4xx), or a bug beyond the middleware (a 500)."""
         if isinstance(exc, ConnectionError):
             raise exc  # the client left, or was cut off: there is nobody to answer
-        error: BaseException | None = exc
-        if status < 500:
-            error = InvalidRequest("this is not a well-formed HTTP/1.1 request")
-        else:
+        dialect = self._dialect
+        if status >= 500:
             logger.error("internal error beyond the middleware", exc_info=exc)
-        answer = render_error(error or Exception(), "openai_chat", "")
-        response = web.Response(
+            dialect = dialect_of(request.path, {name.lower(): "" for name in request.headers})
+        elif isinstance(exc, LineTooLong):
+            status, exc = 431, InvalidRequest("a line of the request is too long")
+        elif not isinstance(exc, RequestError):
+            exc = InvalidRequest("this is not a well-formed HTTP/1.1 request")
+        answer = render_error(exc or Exception(), dialect, "")
+        farewell = Farewell(
             status=status,
             body=answer.body,
             headers={"content-type": "application/json", "server": "llmproxy"},
         )
-        response.force_close()
-        return response
+        farewell.from_protocol = self
+        farewell.force_close()
+        return farewell
+
+    async def linger(self) -> None:
+        """
+        End our side, and drop what still comes until the client ends its own, or for a while.
+
+        https://www.rfc-editor.org/rfc/rfc9112#section-9.6: bytes that nobody reads would reset
+        the connection, and with it the answer that is on its way.
+        """
+        self.close()
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write_eof()
+            await asyncio.sleep(self._lingering_time)
+
+    def _await_head(self) -> None:
+        """Give the next head its time, from now on."""
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        due = self._loop.time() + self._head_time
+        self._head_timer = self._loop.call_at(due, self._head_late)
+        self._next_keepalive_close_time = due + 1.0  # aiohttp would close it without a word
+        self._head_of = self._request_count
+        self._head_size = 0
+        self._glimpse = b""
+
+    def _half_a_head(self, data: bytes) -> None:
+        if not data.strip():
+            return  # line breaks between requests are none's head
+        if self._head_of != self._request_count:
+            self._await_head()
+        self._head_size += len(data)
+        self._glimpse = (self._glimpse + data[:GLIMPSE])[:GLIMPSE]
+        if self._head_size > HEAD:
+            self._refuse(431, InvalidRequest(f"the request's head is over {HEAD} bytes"))
+
+    def _head_late(self) -> None:
+        if self._head_of != self._request_count or self._waiter is None:
+            return  # it came
+        if self._head_size:
+            late = f"the request's head was not complete within {self._head_time:g} s"
+            self._refuse(408, RequestTimeout(late))
+        else:
+            self.force_close()
+
+    def _refuse(self, status: int, error: RequestError) -> None:
+        """Answer half a head, once."""
+        assert self._waiter is not None
+        if not self._waiter.done():
+            self._dialect = _dialect_of(self._glimpse)
+            self._messages.append((_ErrInfo(status, error, ""), EMPTY_PAYLOAD))
+            self._waiter.set_result(None)
+
+    def _refused(self, data: bytes) -> None:
+        """What the parser refused is to be answered next, or is the body that is being read."""
+        self._dialect = _dialect_of(self._glimpse + data[:GLIMPSE])
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
+            # aiohttp would let the reader wait for the rest, and answer twice
+            self._messages.pop()
+            self._lingering_time = 0.0
+            self.close()
+            request.content.set_exception(web.RequestPayloadError("badly framed"))
+
+
+def _dialect_of(head: bytes) -> str:
+    """Guess the dialect of a head that could not be parsed, from its first bytes."""
+    line, _, rest = head.decode("latin-1").lower().partition("\n")
+    names = re.findall(r"^[\w-]+(?=:)", rest, re.MULTILINE)
+    return dialect_of(line, dict.fromkeys(names, ""))
+
+
+class Farewell(web.Response):
+    """The last answer on a connection."""
+
+    from_protocol: GatewayProtocol
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await super().write_eof(data)
+        await self.from_protocol.linger()
+
+
+class Refused(web.Request):
+    """A request whose head tells that it is not to be served, whatever it asks."""
+
+    refusal: RequestError
+
+
+class Invitation(BaseTimerContext):
+    """Stands around each wait for a body: at the first, its sender is told to go ahead."""
+
+    __slots__ = ("_invite",)
+
+    def __init__(self, invite: Callable[[], None]) -> None:
+        self._invite: Callable[[], None] | None = invite
+
+    def __enter__(self) -> Self:
+        if self._invite is not None:
+            self._invite()
+            self._invite = None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+
+class Door:
+    """Looks at each request before the application does."""
+
+    def __init__(self, app: web.Application, server: web.Server) -> None:
+        self._serve: Any = server.request_handler
+        self._make: Any = server.request_factory
+        self._host = ""  # the last that was in order
+        self._refuse: Handler = _refuse
+        for middleware in reversed(app.middlewares):
+            self._refuse = partial(middleware, handler=self._refuse)
+
+    def make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        """Give the request as the application shall see it, or a `Refused` one."""
+        headers = message.headers
+        host = headers.get(HOST, "")
+        if (  # of most it is seen at a glance that there is nothing to see
+            host != self._host
+            or message.version is not HttpVersion11
+            or message.chunked
+            or message.upgrade
+            or payload is EMPTY_PAYLOAD
+        ):
+            refusal = _fault(message, headers, payload)
+            if refusal is not None:
+                plain = message._replace(version=HttpVersion11, should_close=True)
+                refused: Refused = self._make(plain, payload, protocol, writer, task, _cls=Refused)
+                refused.refusal = refusal
+                return refused
+            self._host = host
+            if message.upgrade:  # it is declined, and aiohttp may have lost what came behind it
+                message = message._replace(should_close=True)
+        if EXPECT in headers:
+            message = message._replace(headers=_expected(message, headers, payload, protocol))
+        request: web.Request = self._make(message, payload, protocol, writer, task)
+        return request
+
+    def handle(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        """Let the application serve the request, or its middlewares answer the refusal."""
+        if type(request) is Refused:  # isinstance is slow with its metaclass
+            return self._refuse(request)
+        served: Awaitable[web.StreamResponse] = self._serve(request)
+        return served
+
+
+async def _refuse(request: web.Request) -> web.StreamResponse:
+    assert isinstance(request, Refused)
+    raise request.refusal
+
+
+def _fault(
+    message: RawRequestMessage, headers: Mapping[str, str], payload: StreamReader
+) -> RequestError | None:
+    """Give what speaks against a request that aiohttp would serve; None for most."""
+    version = message.version
+    if version not in (HttpVersion10, HttpVersion11):
+        return InvalidRequest(f"HTTP/{version.major}.{version.minor} is not spoken here: use 1.1")
+    if not AUTHORITY.fullmatch(headers.get(HOST, "")):
+        return InvalidRequest("the host header is malformed")
+    if message.method == "CONNECT":
+        return InvalidRequest("this gateway is no tunnel")
+    if message.chunked:
+        # https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+        if version == HttpVersion10 or headers[CODING].lower() != "chunked":
+            return InvalidRequest("the transfer-encoding is not understood: use chunked alone")
+    elif payload is EMPTY_PAYLOAD and headers.get(LENGTH, "").strip("0"):
+        return InvalidRequest("the content-length is malformed")  # 2**64 - 1, aiohttp's "none"
+    return None
+
+
+def _expected(
+    message: RawRequestMessage,
+    headers: CIMultiDictProxy[str],
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+) -> CIMultiDictProxy[str]:
+    """
+    Give the headers without `Expect`, which aiohttp would answer before the request is judged.
+
+    A 100 goes out only when somebody waits for the body and none of it has come; other
+    expectations are not met and not told, as https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+    allows.
+    """
+    held_back = not payload.is_eof() and not payload.total_bytes
+    assert isinstance(protocol, GatewayProtocol)
+    if held_back and message.version == HttpVersion11 and _is_continue(headers):
+        payload._timer = Invitation(protocol.invite)  # noqa: SLF001  # what it waits in
+    rest = CIMultiDict(headers)
+    rest.popall(EXPECT)
+    return CIMultiDictProxy(rest)
+
+
+def _is_continue(headers: CIMultiDictProxy[str]) -> bool:
+    return any(value.lower() == "100-continue" for value in headers.getall(EXPECT))
 
 
 class GatewayServer(web.Server):
@@ -81,6 +349,9 @@ class GatewayRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         server.__class__ = GatewayServer
+        door = Door(self.app, server)
+        server.request_factory = door.make_request
+        server.request_handler = door.handle
         return server
 
 
@@ -96,4 +367,5 @@ def make_runner(app: web.Application) -> GatewayRunner:
         max_line_size=8190,
         max_field_size=16384,
         shutdown_timeout=1.0,
+        head_time=app[SERVICES].config.limits.head_time,
     )

@@ -146,7 +146,9 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     text = files.UNIT.read_text(encoding="utf-8")
     unit = tmp_path / files.UNIT.name
     # verify wants the command to exist.
-    unit.write_text(text.replace("/opt/llmproxy/bin/llmproxy", sys.executable), encoding="utf-8")
+    unit.write_text(
+        text.replace("/opt/llmproxy/bin/llmproxy", f'"{sys.executable}"'), encoding="utf-8"
+    )
 
     said = systemd_analyze("verify", unit)
 
