@@ -57,7 +57,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class GatewayProtocol(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ("_dialect", "_glimpse", "_head_of", "_head_size", "_head_time", "_head_timer")
+    __slots__ = (
+        "_dialect",
+        "_glimpse",
+        "_head_of",
+        "_head_size",
+        "_head_time",
+        "_head_timer",
+        "_was_paused",
+    )
 
     def __init__(self, manager: web.Server, *, head_time: float, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -67,6 +75,7 @@ class GatewayProtocol(web.RequestHandler):
         self._head_size = 0
         self._glimpse = b""
         self._dialect = "openai_chat"
+        self._was_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -91,10 +100,22 @@ class GatewayProtocol(web.RequestHandler):
         elif self._waiter is not None:
             self._half_a_head(data)
 
+    def pause_reading(self) -> None:
+        self._was_paused = True  # the parser may hold back what came since, unlike the transport
+        super().pause_reading()
+
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Resume only what was paused: aiohttp calls this after each read of a body."""
-        if self._reading_paused:
+        """Resume only where anything was paused: aiohttp calls this after each read of a body."""
+        if self._was_paused:
             super().resume_reading(resume_parser)
+
+    def close(self) -> None:
+        """Take no further request; the body of the one under way may still come."""
+        request = self._current_request
+        if request is None or request.content.is_eof():
+            super().close()
+        else:
+            request.content.on_eof(super().close)
 
     def invite(self) -> None:
         """Ask a client that holds its body back to send it, unless it has its answer already."""
@@ -136,7 +157,7 @@ class GatewayProtocol(web.RequestHandler):
         https://www.rfc-editor.org/rfc/rfc9112#section-9.6: bytes that nobody reads would reset
         the connection, and with it the answer that is on its way.
         """
-        self.close()
+        super().close()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write_eof()
             await asyncio.sleep(self._lingering_time)
@@ -187,7 +208,7 @@ class GatewayProtocol(web.RequestHandler):
             # aiohttp would let the reader wait for the rest, and answer twice
             self._messages.pop()
             self._lingering_time = 0.0
-            self.close()
+            super().close()
             request.content.set_exception(web.RequestPayloadError("badly framed"))
 
 

@@ -94,6 +94,26 @@ async def test_sigterm_lets_a_stream_finish_and_ends_with_0(serve: Serve, openai
     assert status == 0
 
 
+async def test_sigterm_lets_an_upload_finish(serve: Serve, openai: Provider) -> None:
+    openai.then(openai_plain("Hi"))
+    gateway = await serve(one(openai))
+    body = json.dumps({"model": "gpt-4", "messages": HELLO}).encode()
+    head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+    async with Client(gateway.port) as client:
+        await client.send(f"{head}expect: 100-continue\r\n\r\n".encode())
+        await client.until(b"100 Continue\r\n\r\n")
+        gateway.signal(signal.SIGTERM)
+        await gateway.says("draining")
+
+        await client.send(body)
+        answered = await client.answer()
+        rest = await client.closed()
+
+    assert answered.status == 200
+    assert rest == b""
+    assert await gateway.exited() == 0
+
+
 async def test_sigterm_closes_idle_connections(serve: Serve, openai: Provider) -> None:
     gateway = await serve(one(openai))
     async with Client(gateway.port) as client:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.answers import openai_plain
 from tests.support.gateway import HELLO, Gateway, model, provider
-from tests.support.provider import Provider
+from tests.support.provider import Provider, chunk
 from tests.support.wire import Answer, Client
 
 from .conftest import Start
@@ -674,3 +674,24 @@ async def test_a_head_of_many_long_lines_is_a_431(start: Start, first: Provider)
     assert answered.status == 431
     assert_error(answered)
     assert after == b""
+
+
+async def test_an_upload_of_the_smallest_chunks_is_read_to_its_end(
+    start: Start, first: Provider
+) -> None:
+    body = json.dumps({"model": "gpt-4", "messages": HELLO}).encode()
+    body += b" " * (16385 - len(body))
+    small = b"".join(chunk(body[at : at + 1]) for at in range(len(body)))
+    first.then(openai_plain("Hi"))
+    gateway = await start(provider("first", first.url) + model("gpt-4", "first/gpt-4"))
+    async with Client(gateway.port) as client:
+        await client.send(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        await client.send(small)
+        assert (await gateway.get("/livez")).status == 200  # it has had its turn on what came
+        await client.send(chunk(b" ") + b"0\r\n\r\n")
+
+        answered = await client.answer()
+
+    assert answered.status == 200
