@@ -205,10 +205,9 @@ class GatewayProtocol(web.RequestHandler):
         self._dialect = _dialect_of(self._glimpse + data[:GLIMPSE])
         request = self._current_request
         if request is not None and not request.content.is_eof():
-            # aiohttp would let the reader wait for the rest, and answer twice
-            self._messages.pop()
+            # aiohttp would let the reader wait for the rest
             self._lingering_time = 0.0
-            super().close()
+            super().close()  # after the answer to this request, so that there is no second one
             request.content.set_exception(web.RequestPayloadError("badly framed"))
 
 
@@ -338,13 +337,12 @@ def _expected(
     """
     Give the headers without `Expect`, which aiohttp would answer before the request is judged.
 
-    A 100 goes out only when somebody waits for the body and none of it has come; other
-    expectations are not met and not told, as https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
-    allows.
+    A 100 goes out only when somebody waits for the body; other expectations are passed over, as
+    https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1 allows.
     """
-    held_back = not payload.is_eof() and not payload.total_bytes
     assert isinstance(protocol, GatewayProtocol)
-    if held_back and message.version == HttpVersion11 and _is_continue(headers):
+    waits = message.version == HttpVersion11 and _is_continue(headers)
+    if waits and not payload.is_eof():  # else nobody waits, or it is what all share who have none
         payload._timer = Invitation(protocol.invite)  # noqa: SLF001  # what it waits in
     rest = CIMultiDict(headers)
     rest.popall(EXPECT)
