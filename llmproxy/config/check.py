@@ -1,8 +1,8 @@
 """
 What must fit together across a configuration, judged on the finished dataclasses.
 
-One function a table, each noting what it finds. A table in which the loader already found a
-problem is not judged further, since stand-ins may fill it.
+One function a table, each noting what it finds. A rule is left out where the loader already found
+a problem in an option that it reads, since a stand-in or a default fills that.
 """
 
 import hashlib
@@ -78,18 +78,23 @@ def is_loopback(host: str) -> bool:
 
 def _check_server(config: Config, findings: Findings) -> None:
     server = config.server
-    if not findings.sound("server"):
-        return
     if server.host.startswith("["):
         findings.problem("server.host", "an IPv6 address stands here without brackets")
-    elif not (is_loopback(server.host) or config.keys or server.allow_anonymous):
+    elif not (is_loopback(server.host) or config.keys or server.allow_anonymous) and (
+        findings.sound("server.allow_anonymous") and findings.sound("keys")
+    ):
         findings.problem(
             "server.host",
             f"{server.host} can be reached from elsewhere, and no client keys are configured: "
             "add [[keys]] (`llmproxy keys new` makes one), or allow everyone with "
             "server.allow_anonymous = true or --allow-anonymous",
         )
-    if server.default_model is not None and not _resolves(server.default_model, config):
+    if (
+        server.default_model is not None
+        and findings.sound("models")
+        and findings.sound("providers")
+        and not _resolves(server.default_model, config)
+    ):
         near = suggestion(server.default_model, config.models)
         findings.problem("server.default_model", f"no model of this name is configured{near}")
 
@@ -111,7 +116,7 @@ def _check_provider(
         findings.problem(place, "a provider's name has letters, digits, `_`, `.` and `-` only")
     elif name in METRICS_WORDS:
         findings.problem(place, "this name stands for something else in the metrics")
-    if not findings.sound(place):
+    if not findings.sound(at(place, "kind")):
         return
     for option in fields(provider):
         kinds = WHAT_FOR.get(option.name, (provider.kind,))
@@ -133,6 +138,7 @@ def _check_provider(
         and vendor.variable is not None
         and provider.api_key is None
         and not has_auth_header(provider)
+        and all(findings.sound(at(place, name)) for name in ("api_key", "base_url", "headers"))
     ):
         findings.problem(
             at(place, "api_key"),
@@ -146,6 +152,7 @@ def _is_set(provider: ProviderConfig, option: str) -> bool:
 
 
 def _check_mock(mock: MockConfig, place: str, findings: Findings) -> None:
+    sound = all(findings.sound(at(place, name)) for name in ("status", "hang", "cut_after"))
     faults = [
         name
         for name, is_on in (
@@ -157,11 +164,11 @@ def _check_mock(mock: MockConfig, place: str, findings: Findings) -> None:
     ]
     if len(faults) > 1:
         findings.problem(place, f"one fault at a time: {' and '.join(faults)} are set")
-    if not faults and mock.fault_rate != 1.0:
+    if not faults and sound and mock.fault_rate != 1.0:
         findings.problem(
             at(place, "fault_rate"), "there is no fault: set status, hang or cut_after"
         )
-    if mock.retry_after is not None and mock.status is None:
+    if mock.retry_after is not None and mock.status is None and sound:
         findings.problem(at(place, "retry_after"), "goes with a status")
 
 
@@ -219,6 +226,8 @@ def _check_headers(provider: ProviderConfig, place: str, findings: Findings) -> 
             findings.problem(at(below, name), "api_key is set too: leave one of them out")
     forwarded = provider.forward_headers
     below = at(place, "forward_headers")
+    if not findings.sound(below):
+        return  # an entry that is left out moves the places of those behind it
     places = [at(below, index) for index in range(len(forwarded))]
     _check_header_names(forwarded, places, findings)
     for name, one in zip(forwarded, places, strict=True):

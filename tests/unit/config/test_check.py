@@ -298,3 +298,49 @@ def test_comments_of_any_language_may_stand_in_a_ca_file() -> None:
     )
 
     assert config.providers["here"].ca_file == "/ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        (
+            '[server]\nport = "8080"\nhost = "0.0.0.0"\ndefault_model = "none-such"',
+            ["server.port", "server.host", "server.default_model"],
+        ),
+        (
+            (
+                '[providers.a]\nkind = "mock"\n'
+                "[providers.a.mock]\nfault_rate = 10\nhang = true\nstatus = 500"
+            ),
+            ["providers.a.mock.fault_rate", "providers.a.mock"],
+        ),
+        (
+            (
+                '[providers.a]\nkind = "openai"\nbase_url = "http://a/v1"\nproxy = "a"\n'
+                '[providers.a.timeouts]\nidle = "soon"'
+            ),
+            ["providers.a.timeouts.idle", "providers.a.proxy"],
+        ),
+    ],
+)
+def test_a_bad_option_hides_no_problem_of_its_neighbours(text: str, places: list[str]) -> None:
+    found = [problem.split(": ")[0] for problem in problems(f"{PROVIDER}\n{text}")]
+
+    assert sorted(found) == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('[server]\nhost = "0.0.0.0"\nallow_anonymous = 1', "server.allow_anonymous"),
+        ('[providers.a]\nkind = "openai"\nbase_url = 1', "providers.a.base_url"),
+        (
+            '[providers.a]\nkind = "mock"\n[providers.a.mock]\nfault_rate = 0.5\nstatus = "x"',
+            "providers.a.mock.status",
+        ),
+    ],
+)
+def test_a_bad_option_makes_no_further_problem(text: str, place: str) -> None:
+    found = [problem.split(": ")[0] for problem in problems(f"{PROVIDER}\n{text}")]
+
+    assert found == [place]
