@@ -12,6 +12,8 @@ from http import HTTPStatus
 from aiohttp import HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
+from ..framing.http_head import head_of
+
 
 class _Sent(web.StreamResponse):
     """Stands for an answer that has gone out: aiohttp finds nothing left to do."""
@@ -59,10 +61,7 @@ def _head(status: int, headers: Mapping[str, str], length: int) -> bytes:
         f"content-length: {length}",
         f"date: {rfc822_formatted_time()}",
     ]
-    head = "\r\n".join(lines)
-    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
-        raise ValueError("a header holds a line break")
-    return f"{head}\r\n\r\n".encode()
+    return head_of(lines)
 
 
 PHRASES: Mapping[int, str] = {status.value: status.phrase for status in HTTPStatus}

@@ -24,6 +24,7 @@ from aiohttp.http import HttpProcessingError, HttpResponseParser, RawResponseMes
 from yarl import URL
 
 from ..core.exchange import HttpRequest
+from ..framing.http_head import head_of
 
 READ_BUFFER = 65536  # reading stops at twice this
 HEAD_LINE = 16384
@@ -258,19 +259,16 @@ class Wire(ResponseHandler):
             super().resume_reading(resume_parser)
 
 
-def start(method: str, url: str, *, proxied: bool) -> str:
-    """Give the request line and the host; a proxy is told the whole URL, but for a tunnel's."""
+def start(method: str, url: str, *, proxied: bool) -> tuple[str, str]:
+    """Give the request line and the host's; a proxy is told the whole URL, but for a tunnel's."""
     parsed = URL(url, encoded=True)
     target = url if proxied and parsed.scheme == "http" else parsed.raw_path_qs
-    return f"{method} {target} HTTP/1.1\r\nhost: {parsed.host_port_subcomponent}"
+    return f"{method} {target} HTTP/1.1", f"host: {parsed.host_port_subcomponent}"
 
 
-def message(begun: str, request: HttpRequest) -> bytes:
+def message(begun: tuple[str, str], request: HttpRequest) -> bytes:
     """Give the whole request as it goes on the wire, from its `start` on."""
-    lines = [begun, *map(": ".join, request.headers.items())]
+    lines = [*begun, *map(": ".join, request.headers.items())]
     if request.body:
         lines.append(f"content-length: {len(request.body)}")
-    head = "\r\n".join(lines)
-    if head.count("\n") != len(lines) or head.count("\r") != len(lines):
-        raise ValueError("a header holds a line break")
-    return f"{head}\r\n\r\n".encode() + request.body
+    return head_of(lines) + request.body
