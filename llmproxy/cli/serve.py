@@ -1,9 +1,11 @@
 """`llmproxy serve`."""
 
 import argparse
+from functools import partial
+from pathlib import Path
 
 from .configuration import load
-from .verb import Verb, add_config_option
+from .verb import WRONG, Verb, add_config_option, fail
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +24,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="listen beyond loopback without client keys: everyone who reaches the port spends "
         "your money",
+    )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="put a changed configuration file in force by itself (default: on SIGHUP and "
+        "`llmproxy reload` only)",
     )
     parser.add_argument(
         "--log-level",
@@ -48,10 +56,15 @@ def _run(options: argparse.Namespace) -> int:
         table: {name: value for name, value in values.items() if value is not None}
         for table, values in given.items()
     }
-    config = load(options.config, overrides=overrides)
+    again = partial(load, options.config, overrides=overrides)
+    config = again()
+    watched = config.source if options.watch else None
+    if watched is not None and not Path(watched).is_file():
+        fail("serve", "--watch needs a configuration file")
+        return WRONG
     from ..serve import run
 
-    return run(config)
+    return run(config, again, watched=watched)
 
 
 VERB = Verb(
@@ -61,7 +74,8 @@ http://127.0.0.1:8080 for Anthropic's. Metrics for Prometheus are at /metrics, p
 /readyz, the state of the providers at /health.
 
 SIGTERM and Ctrl-C stop it: it takes no more requests and lets those under way end within
-server.grace (60s). A second signal stops it at once.""",
+server.grace (60s). A second signal stops it at once. SIGHUP reads the configuration again: a bad
+one leaves the old in force, and requests under way keep what they began with.""",
     epilog="""\
 examples:
   llmproxy serve                                the environment's providers, or the mock

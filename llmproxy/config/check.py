@@ -22,6 +22,7 @@ PROVIDER_NAME = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # a token of RFC 9110, 5.6.2
 KEY_HASH = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 METRICS_WORDS = ("unknown", "other")  # label values that stand for no single name
+SHORTEST_ADMIN_KEY = 16
 LONGEST_KEY = 4096  # bytes; the key ring takes no longer one
 
 AUTH_HEADERS = frozenset({"authorization", "x-api-key", "api-key"})
@@ -60,6 +61,7 @@ def check(config: Config, findings: Findings, read: Callable[[str], str]) -> Non
     for name, model in config.models.items():
         _check_model(name, model, config.providers, findings)
     _check_keys(config, findings)
+    _check_admin(config, findings)
     _check_server(config, findings)
 
 
@@ -97,6 +99,20 @@ def _check_server(config: Config, findings: Findings) -> None:
     ):
         near = suggestion(server.default_model, config.models)
         findings.problem("server.default_model", f"no model of this name is configured{near}")
+
+
+def _check_admin(config: Config, findings: Findings) -> None:
+    admin, server = config.admin, config.server
+    if admin.key is None or not findings.sound("admin"):
+        return
+    text = admin.key.reveal()
+    if len(text) < SHORTEST_ADMIN_KEY and not text.startswith(("env:", "file:")):  # not looked up
+        findings.problem("admin.key", f"is shorter than {SHORTEST_ADMIN_KEY} characters")
+    digest = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    if any(key.key == admin.key or key.hash == digest for key in config.keys):
+        findings.problem("admin.key", "is a client's key too: it must be one of its own")
+    if admin.port == server.port != 0 and admin.host == server.host:
+        findings.problem("admin.port", "is server.port too: it must be one of its own")
 
 
 def _check_retry(retry: RetryConfig, place: str, findings: Findings) -> None:

@@ -47,6 +47,10 @@ first slash), then the wildcard with the longest literal text. An unknown name i
 wildcard, the target `"openai/*"` asks for the name as the client gave it, and `"openai/gpt-*"`
 puts what the name's `*` matched in its place.
 
+**Changes** take effect on SIGHUP, on `llmproxy reload`, or by themselves under `serve --watch`:
+the file is read and judged as a whole, and a bad one leaves the old configuration serving.
+Requests under way keep what they began with. What takes a restart is marked below.
+
 **Without a file**, each of `OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `GROQ_API_KEY`,
 `MISTRAL_API_KEY`, `DEEPSEEK_API_KEY`, `OPENROUTER_API_KEY`, `XAI_API_KEY` and `OLLAMA_HOST` makes
 a provider (`openai`, `anthropic`, ...), reached by the usual names of its models (`gpt-*`,
@@ -93,6 +97,8 @@ def _section(title: str, table: Any, *, before: str = "") -> Iterator[str]:
         meaning = option.metadata["doc"].replace("|", "\\|")
         if not option.metadata["overridable"]:
             meaning += " Not for single providers."
+        if option.metadata["at_start"]:
+            meaning += " A change takes a restart."
         yield f"| `{name}` | {_value(hint, option)} | {_default(hint, option)} | {meaning} |"
     yield ""
 

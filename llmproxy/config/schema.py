@@ -27,14 +27,22 @@ def option(
     least: float | None = None,
     most: float | None = None,
     overridable: bool = True,
+    at_start: bool = False,
 ) -> Any:
     """
     Give a dataclass field that carries its documentation; without a default it is required.
 
     Numbers are above zero, or from `least` (which may be zero) to `most`. Not `overridable`: the
-    option stands in the global table only, not in a provider's own.
+    option stands in the global table only, not in a provider's own. `at_start`: it is read once,
+    and a reload does not change it.
     """
-    metadata = {"doc": doc, "least": least, "most": most, "overridable": overridable}
+    metadata = {
+        "doc": doc,
+        "least": least,
+        "most": most,
+        "overridable": overridable,
+        "at_start": at_start,
+    }
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -44,8 +52,12 @@ def option(
 class ServerConfig:
     """Where the gateway listens and how it stops."""
 
-    host: str = option("Address to listen on. Other than loopback needs `[[keys]]`.", "127.0.0.1")
-    port: int = option("TCP port to listen on; 0 takes a free one.", 8080, least=0, most=65535)
+    host: str = option(
+        "Address to listen on. Other than loopback needs `[[keys]]`.", "127.0.0.1", at_start=True
+    )
+    port: int = option(
+        "TCP port to listen on; 0 takes a free one.", 8080, least=0, most=65535, at_start=True
+    )
     grace: Seconds = option("After SIGTERM, how long running requests may go on.", 60.0, least=0)
     allow_anonymous: bool = option(
         "Serve without client keys beyond loopback: everyone who reaches the port spends your "
@@ -118,6 +130,7 @@ class LimitsConfig:
         "Until a request's head is complete, from its first byte or the connection's start; beyond "
         "it 408, and the connection is closed.",
         10.0,
+        at_start=True,
     )
     body_time: Seconds = option("Until a request's body is complete; beyond it 408.", 60.0)
     in_flight: int | None = option("Requests at once; beyond it 503. `none`: no limit.", None)
@@ -134,10 +147,12 @@ class LoggingConfig:
     """What is written to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = option(
-        "`info` has one line a request; `warning` only what an operator can act on.", "info"
+        "`info` has one line a request; `warning` only what an operator can act on.",
+        "info",
+        at_start=True,
     )
     format: Literal["auto", "console", "json"] = option(
-        "`auto`: console on a terminal, JSON lines elsewhere.", "auto"
+        "`auto`: console on a terminal, JSON lines elsewhere.", "auto", at_start=True
     )
 
 
@@ -147,6 +162,25 @@ class MetricsConfig:
 
     max_models: int = option(
         "Model names kept as label values; further ones count as `other`.", 200
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminConfig:
+    """
+    Where operators see and drive a running gateway: `llmproxy breakers`, `reload`, `explain`.
+
+    It has a port and a key of its own; without a key there is none of it.
+    """
+
+    host: str = option("Address to listen on.", "127.0.0.1", at_start=True)
+    port: int = option(
+        "TCP port to listen on; 0 takes a free one.", 8081, least=0, most=65535, at_start=True
+    )
+    key: Secret | None = option(
+        "The operators' key, as a reference; at least 16 characters. Absent: no admin endpoints.",
+        None,
+        at_start=True,
     )
 
 
@@ -257,5 +291,6 @@ class Config:
     logging: LoggingConfig = option("The log.", factory=LoggingConfig)
     metrics: MetricsConfig = option("The metrics.", factory=MetricsConfig)
     keys: tuple[KeyConfig, ...] = option("Client keys.", ())
+    admin: AdminConfig = option("The operators' side.", factory=AdminConfig)
     source: str = "defaults"
     warnings: tuple[str, ...] = ()

@@ -59,6 +59,10 @@ class Breaker:
         self._probing = False
         self._generation = 0
 
+    def obey(self, policy: BreakerConfig) -> None:
+        """Judge by `policy` from now on."""
+        self._policy = policy
+
     @property
     def idle(self) -> bool:
         """Closed, with no failure to remember."""
@@ -123,6 +127,14 @@ class Breakers:
         self._policy = policy
         self._changed: Callable[[State], None] = lambda _: None
         self._by_model: dict[str, Breaker] = {}
+
+    def obey(self, policy: BreakerConfig) -> None:
+        """Judge by `policy` from now on; states stay, unless they are for other targets then."""
+        if policy.scope != self._policy.scope:
+            self._by_model = {}
+        self._policy = policy
+        for breaker in self._by_model.values():
+            breaker.obey(policy)
 
     def subscribe(self, changed: Callable[[State], None]) -> None:
         """Have `changed` hear each new state; to be called before any request."""

@@ -11,8 +11,12 @@ class InFlight:
     __slots__ = ("_limit", "count")
 
     def __init__(self, limit: int | None) -> None:
-        self._limit = inf if limit is None else limit
         self.count = 0
+        self.resize(limit)
+
+    def resize(self, limit: int | None) -> None:
+        """Let up to `limit` be under way from now on; what is beyond it goes on."""
+        self._limit = inf if limit is None else limit
 
     @property
     def full(self) -> bool:

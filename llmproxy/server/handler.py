@@ -20,8 +20,8 @@ SDK_FIRST = 0.25  # seconds
 async def chat(request: web.Request) -> web.StreamResponse:
     """Answer a chat call of either dialect."""
     exchange = request[EXCHANGE]
-    services = request.app[SERVICES]
-    config, gateway = services.config, services.gateway
+    plan = request.app[SERVICES].plan
+    config, gateway = plan.config, plan.gateway
     exchange.call = parse_call(
         await _read_body(request, exchange, config.limits),
         dialect=exchange.dialect,
@@ -34,7 +34,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     exchange.repeated = _repeated(exchange.headers)
     _set_deadline(exchange, config.timeouts.total)
     assert exchange.principal is not None
-    exchange.route = services.routes.resolve(exchange.model, exchange.principal)
+    exchange.route = plan.routes.resolve(exchange.model, exchange.principal)
     reply = await gateway.open(exchange)
     exchange.drop_call()
     timeouts = config.providers[reply.target.provider].timeouts

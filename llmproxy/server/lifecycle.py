@@ -19,6 +19,7 @@ class Lifecycle:
         self.stopping = False
         self._live: set[Exchange] = set()
         self._idle: asyncio.Event | None = None
+        self._passing: list[tuple[set[Exchange], asyncio.Event]] = []
 
     @property
     def ready(self) -> bool:
@@ -32,8 +33,22 @@ class Lifecycle:
     def ended(self, exchange: Exchange) -> None:
         """Note its end."""
         self._live.discard(exchange)
+        for waited_for, passed in self._passing:
+            waited_for.discard(exchange)
+            if not waited_for:
+                passed.set()
         if self._idle is not None and not self._live:
             self._idle.set()
+
+    async def passed(self) -> None:
+        """Wait until all exchanges that are under way now have ended, whatever comes after."""
+        if self._live:
+            waiting = (set(self._live), asyncio.Event())
+            self._passing.append(waiting)
+            try:
+                await waiting[1].wait()
+            finally:
+                self._passing.remove(waiting)
 
     async def drained(self) -> None:
         """Wait until no exchange is under way."""

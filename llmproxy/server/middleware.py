@@ -49,10 +49,10 @@ class ExchangeObserver(Protocol):
     def exchange_finished(self, exchange: Exchange) -> None: ...
 
 
-def observing(services: Services, observers: Sequence[ExchangeObserver], via: str) -> Middleware:
+def observing(services: Services, via: str) -> Middleware:
     """Give the middleware; `via` marks requests that already passed this gateway."""
-    lifecycle, keys, watches = services.lifecycle, services.keys, services.watches
-    client_stall = services.config.timeouts.client_stall
+    lifecycle, watches = services.lifecycle, services.watches
+    observers: Sequence[ExchangeObserver] = (services.metrics, services.log)
 
     def admit(request: web.Request, exchange: Exchange) -> Watch:
         """Find out who calls; raises AuthenticationFailed, LoopDetected."""
@@ -61,7 +61,7 @@ def observing(services: Services, observers: Sequence[ExchangeObserver], via: st
                 "this request has passed this gateway before: "
                 "a provider's base_url points back at it"
             )
-        exchange.principal = keys.authenticate(
+        exchange.principal = services.plan.keys.authenticate(
             authorization=request.headers.getall("Authorization", ()),
             api_key=request.headers.getall("X-Api-Key", ()),
         )
@@ -78,8 +78,9 @@ def observing(services: Services, observers: Sequence[ExchangeObserver], via: st
             response = await _answer(request, handler, exchange, admit)
             if not response.prepared:
                 exchange.status = response.status
+                patience = services.plan.config.timeouts.client_stall
                 with Watch(watches) as exchange.watch:
-                    exchange.watch.until(time.monotonic() + client_stall, stalled)
+                    exchange.watch.until(time.monotonic() + patience, stalled)
                     await response.prepare(request)
                     await response.write_eof()
         except BaseException as error:

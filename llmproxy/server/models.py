@@ -38,15 +38,15 @@ async def show_model(request: web.Request) -> web.Response:
     name = request.match_info["model"]
     exchange = request[EXCHANGE]
     assert exchange.principal is not None
-    request.app[SERVICES].routes.resolve(name, exchange.principal)
+    request.app[SERVICES].plan.routes.resolve(name, exchange.principal)
     if exchange.dialect == "anthropic_messages":
         return _json(request, _anthropic(name))
     return _json(request, _openai(request, name))
 
 
 async def _names(request: web.Request) -> list[str]:
-    services = request.app[SERVICES]
-    routes, catalog = services.routes, services.catalog
+    plan = request.app[SERVICES].plan
+    routes, catalog = plan.routes, plan.catalog
     principal = request[EXCHANGE].principal
     assert principal is not None
     found = dict.fromkeys(routes.names(principal))
@@ -68,7 +68,7 @@ def _openai(request: web.Request, name: str) -> Json:
     principal = request[EXCHANGE].principal
     assert principal is not None
     try:
-        owner = request.app[SERVICES].routes.resolve(name, principal).targets[0].provider
+        owner = request.app[SERVICES].plan.routes.resolve(name, principal).targets[0].provider
     except ModelNotFound:
         owner = "unknown"
     return {"id": name, "object": "model", "created": 0, "owned_by": owner}

@@ -32,10 +32,10 @@ async def health(request: web.Request) -> web.Response:
     now = time.monotonic()
     providers = {
         name: {
-            "circuit": breakers.state(now),
-            "in_flight": services.in_flight[name].count,
+            "circuit": line.breakers.state(now),
+            "in_flight": line.in_flight.count,
         }
-        for name, breakers in services.circuits.items()
+        for name, line in services.plan.lines.items()
     }
     body = {
         "status": "ok" if services.lifecycle.ready else "stopping",

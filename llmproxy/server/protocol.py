@@ -386,5 +386,5 @@ def make_runner(app: web.Application) -> GatewayRunner:
         max_line_size=8190,
         max_field_size=16384,
         shutdown_timeout=1.0,
-        head_time=app[SERVICES].config.limits.head_time,
+        head_time=app[SERVICES].initial.limits.head_time,
     )

@@ -58,6 +58,9 @@ class MockUpstream:
             parts = _cut(parts, config.cut_after)
         return _MockAnswer(200, headers, parts)
 
+    async def close(self) -> None:
+        """Do nothing: there are no connections."""
+
     @property
     def _pause(self) -> float:
         pace = self._config.tokens_per_second

@@ -48,6 +48,9 @@ class Upstream(Protocol):
     async def send(self, request: HttpRequest) -> Answer:
         """Send, and wait for the answer's head; raises UpstreamError."""
 
+    async def close(self) -> None:
+        """Close the connections, those in use as well."""
+
 
 OURS = frozenset({errno.EMFILE, errno.ENFILE})
 LOST = (
@@ -59,13 +62,14 @@ WIRE_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 
 class HttpUpstream:
-    """Sends over the provider's session; all its requests have one origin."""
+    """Sends over the provider's session, which it closes; all its requests have one origin."""
 
     def __init__(
         self, provider: str, config: ProviderConfig, session: aiohttp.ClientSession
     ) -> None:
         assert isinstance(session.connector, Pool)
         self._provider = provider
+        self._session = session
         self._pool = session.connector
         self._proxy = URL(config.proxy) if config.proxy is not None else None
         self._origin: ClientRequest | None = None
@@ -101,6 +105,10 @@ class HttpUpstream:
                     return answer
         except WIRE_ERRORS as error:
             raise ours(self._provider, error) from error
+
+    async def close(self) -> None:
+        """Close the session, and with it all connections."""
+        await self._session.close()
 
     def _where(self, request: HttpRequest) -> ClientRequest:
         """Tell the connector where to."""

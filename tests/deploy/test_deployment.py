@@ -236,7 +236,7 @@ def test_the_unit_is_not_started_again_after_a_wrong_configuration() -> None:
 
 def test_the_unit_promises_no_signal_that_the_gateway_does_not_send_or_take() -> None:
     assert UNIT["Type"] == ["exec"]
-    assert "ExecReload" not in UNIT
+    assert UNIT["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
 
 
 def test_the_readme_names_every_file() -> None:

@@ -76,7 +76,7 @@ async def test_waits_grow_and_stay_within_their_bounds(
         asked.append((low, high))
         return 0.0
 
-    monkeypatch.setattr("llmproxy.app.retry", partial(retry, uniform=uniform))
+    monkeypatch.setattr("llmproxy.plan.retry", partial(retry, uniform=uniform))
     first.then(*(answer({}, status=500) for _ in range(5)))
     policy = '\n[retry]\nmax_attempts = 5\nbase_delay = "100ms"\nmax_delay = "300ms"\n'
     gateway = await start(chain(first, more=policy))

@@ -15,7 +15,9 @@ from aiohttp import web
 
 from llmproxy.app import create_app
 from llmproxy.config.load import parse
+from llmproxy.config.schema import Config
 from llmproxy.server.protocol import make_runner
+from llmproxy.server.services import SERVICES, Reloaded
 
 from .metrics import Numbers
 from .wire import JSON, Answer, ask, get
@@ -89,7 +91,8 @@ class Gateway(Asked):
     """`create_app` on an ephemeral port, its runner set up as `serve` does it."""
 
     def __init__(self, text: str, *, port: int = 0) -> None:
-        self.app = create_app(parse(text, keys(text), read=_read, source="test"))
+        self.text = text
+        self.app = create_app(self._load(), self._load)
         self.port = port
         self._runner = make_runner(self.app)
 
@@ -108,6 +111,14 @@ class Gateway(Asked):
     ) -> None:
         await self._runner.cleanup()
 
+    async def reload(self, text: str) -> Reloaded:
+        """Have the gateway read its configuration again, which is `text` now."""
+        self.text = text
+        return await self.app[SERVICES].reload()
+
+    def _load(self) -> Config:
+        return parse(self.text, keys(self.text), read=_read, source="test")
+
 
 class Command(Asked):
     """
@@ -121,7 +132,7 @@ class Command(Asked):
     ) -> None:
         self.lines: list[str] = []
         self._options = list(options)
-        self._folder = folder
+        self.folder = folder
         self._env = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
@@ -152,7 +163,7 @@ class Command(Asked):
             "--port",
             "0",
             *self._options,
-            cwd=self._folder,
+            cwd=self.folder,
             env=self._env,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -138,6 +138,14 @@ EVENTS_SKIPPED = Family(
     help="Malformed events of the provider that were left out in translation.",
     rule="When the request ends. In the client's own dialect they pass as they came.",
 )
+CONFIG_RELOADS = Family(
+    name="llm_config_reload_total",
+    kind="counter",
+    labels=("result",),
+    help="Times that the configuration was read again.",
+    rule="When a reload ends: `success`, or `failure` where the file was bad or unreadable and the "
+    "old configuration stays in force. The start is none.",
+)
 LOG_LINES_LOST = Family(
     name="llm_log_lines_lost_total",
     kind="counter",
@@ -162,5 +170,6 @@ FAMILIES: tuple[Family, ...] = (
     TRANSITIONS,
     RETRY_BUDGET,
     EVENTS_SKIPPED,
+    CONFIG_RELOADS,
     LOG_LINES_LOST,
 )

@@ -27,6 +27,7 @@ UNKNOWN = "unknown"
 OTHER = "other"
 LONGEST_MODEL = 200
 STATUSES = ("success", "error")
+RELOADS = ("success", "failure")
 STATES = ("closed", "open", "half_open")
 OUTCOMES: Mapping[Outcome, str] = {
     Outcome.OK: "ok",
@@ -51,30 +52,24 @@ class Metrics:
     """
     One app's metrics; shares nothing with another's.
 
-    `models` are the configured public names, each with each of its providers, and `moves` the
-    neighbouring providers in a model's targets: their series start at 0. `max_models` bounds the
-    names kept. `circuits` gives each breaker's provider and whether it is closed, `budgets` the
-    repeats left at each provider; they are asked at each scrape. `wall` gives Unix time, for exemplars.
+    `circuits` gives each breaker's provider and whether it is closed, `budgets` the repeats left
+    at each provider; they are asked at each scrape. `wall` gives Unix time, for exemplars.
     """
 
     def __init__(
         self,
         *,
-        providers: Sequence[str],
-        models: Sequence[tuple[str, str]],
-        moves: Sequence[tuple[str, str]],
-        max_models: int,
         circuits: Callable[[], Iterable[tuple[str, bool]]],
         budgets: Callable[[], Iterable[tuple[str, int]]],
         wall: Clock = time.time,  # noqa: TID251  # the clock that is passed unless a test has one
     ) -> None:
         registry = Registry()
-        self._providers = tuple(providers)
-        self._max_models = max_models
+        self._providers: tuple[str, ...] = ()
+        self._max_models = 0
         self._circuits = circuits
         self._budgets = budgets
         self._wall = wall
-        self._known_models = {model for model, _ in models}
+        self._known_models: set[str] = set()
         self._lag = 0.0
         self._lines_lost: Callable[[], Mapping[str, int]] = dict
         self._requests = Counted(families.REQUESTS, registry)
@@ -91,10 +86,30 @@ class Metrics:
         self._in_flight = Counted(families.IN_FLIGHT, registry)
         self._skipped = Counted(families.EVENTS_SKIPPED, registry)
         self._transitions = Counted(families.TRANSITIONS, registry)
+        self._reloads = Counted(families.CONFIG_RELOADS, registry)
         Read(families.RETRY_BUDGET, self._budgets_left, registry)
         Read(families.LOG_LINES_LOST, self._log_lines_lost, registry)
         register(registry, self._take_lag)
         self._exposition = Exposition(registry, FAMILIES)
+
+    def cover(
+        self,
+        *,
+        providers: Sequence[str],
+        models: Sequence[tuple[str, str]],
+        moves: Sequence[tuple[str, str]],
+        max_models: int,
+    ) -> None:
+        """
+        Show a configuration's providers, models and moves from now on.
+
+        `models` are the configured public names, each with each of its providers, and `moves` the
+        neighbouring providers in a model's targets: their series start at 0. `max_models` bounds
+        the names kept. What was counted under an earlier configuration stays.
+        """
+        self._providers = tuple(providers)
+        self._max_models = max_models
+        self._known_models |= {model for model, _ in models}
         self._start_at_zero(models, moves)
 
     def attempt_started(self, exchange: Exchange, attempt: Attempt) -> None:
@@ -142,6 +157,10 @@ class Metrics:
     def circuit_changed(self, provider: str, to: str) -> None:
         """Count a circuit of the provider that became `closed`, `open` or `half_open`."""
         self._transitions.add((provider, to))
+
+    def config_reloaded(self, result: str) -> None:
+        """Count a reload of the configuration that ended in `success` or `failure`."""
+        self._reloads.add((result,))
 
     def loop_lag(self, seconds: float) -> None:
         """Hear how late the event loop's timer was."""
@@ -215,6 +234,8 @@ class Metrics:
                 self._attempts.add((provider, OUTCOMES[outcome]), 0)
             for state in STATES:
                 self._transitions.add((provider, state), 0)
+        for result in RELOADS:
+            self._reloads.add((result,), 0)
         for source, to in moves:
             self._failovers.add((source, to), 0)
         for (model, provider), status in product(models, STATUSES):

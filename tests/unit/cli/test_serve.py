@@ -1,5 +1,6 @@
 """`llmproxy serve`, up to the point where it serves."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """Return the configurations that were served; serving ends at once, with status 7."""
     configs: list[Config] = []
 
-    def run(config: Config) -> int:
+    def run(config: Config, load: Callable[[], Config], *, watched: str | None) -> int:
         configs.append(config)
         return 7
 
@@ -55,3 +56,12 @@ def test_a_port_out_of_range_is_wrong_usage(
     assert main(["serve", "--port", "70000"]) == 2
     assert "server.port: " in capsys.readouterr().err
     assert served == []
+
+
+def test_watching_needs_a_file(
+    folder: Path, served: list[Config], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main(["serve", "--watch"])
+
+    assert (status, served) == (2, [])
+    assert "--watch needs a configuration file" in capsys.readouterr().err

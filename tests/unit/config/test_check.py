@@ -344,3 +344,30 @@ def test_a_bad_option_makes_no_further_problem(text: str, place: str) -> None:
     found = [problem.split(": ")[0] for problem in problems(f"{PROVIDER}\n{text}")]
 
     assert found == [place]
+
+
+ADMIN = '[admin]\nkey = "env:ADMIN"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("port = 8080", "admin.port: is server.port too: it must be one of its own"),
+        (
+            '[[keys]]\nname = "team"\nkey = "env:ADMIN"',
+            "admin.key: is a client's key too: it must be one of its own",
+        ),
+        (
+            f'[[keys]]\nname = "team"\nhash = "sha256:{hashlib.sha256(b"k" * 16).hexdigest()}"',
+            "admin.key: is a client's key too: it must be one of its own",
+        ),
+    ],
+)
+def test_operators_have_a_port_and_a_key_of_their_own(more: str, says: str) -> None:
+    assert problems(provider(ADMIN + more), {"ADMIN": "k" * 16}) == [says]
+
+
+def test_a_short_operators_key_is_refused() -> None:
+    found = problems(provider(ADMIN), {"ADMIN": "k" * 15})
+
+    assert found == ["admin.key: is shorter than 16 characters"]

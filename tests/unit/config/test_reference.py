@@ -23,6 +23,7 @@ ENV = {
     "INSIDE_API_KEY": "k3",
     "INSIDE_TOKEN": "k4",
     "TEAM_B_KEY": "k5",
+    "LLMPROXY_ADMIN_KEY": "an operators key of ours",
 }
 
 

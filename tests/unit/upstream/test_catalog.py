@@ -48,6 +48,9 @@ class Scripted:
             raise answer
         return answer
 
+    async def close(self) -> None:
+        """Nothing is open."""
+
 
 class Hand:
     """A clock moved by hand."""

@@ -21,13 +21,15 @@ def metrics(
     *, max_models: int = 200, circuits: Iterable[tuple[str, bool]] = (), lag: float = 0.0
 ) -> Metrics:
     made = Metrics(
+        circuits=lambda: circuits,
+        budgets=lambda: [("openai", 7)],
+        wall=lambda: 1700000000.0,
+    )
+    made.cover(
         providers=["openai", "anthropic"],
         models=[("gpt-4", "openai"), ("gpt-4", "anthropic")],
         moves=[("openai", "anthropic")],
         max_models=max_models,
-        circuits=lambda: circuits,
-        budgets=lambda: [("openai", 7)],
-        wall=lambda: 1700000000.0,
     )
     made.loop_lag(lag)
     return made
@@ -407,9 +409,8 @@ def test_a_change_seen_by_the_scrape_is_in_it() -> None:
         made.circuit_changed("openai", "half_open")
         yield "openai", False
 
-    made = Metrics(
-        providers=["openai"], models=[], moves=[], max_models=1, circuits=circuits, budgets=list
-    )
+    made = Metrics(circuits=circuits, budgets=list)
+    made.cover(providers=["openai"], models=[], moves=[], max_models=1)
 
     seen = numbers(made)
 

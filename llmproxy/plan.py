@@ -1,0 +1,214 @@
+"""
+From a configuration to the plan in force, and from one plan to the next.
+
+A provider whose address stays keeps its connections, whatever else of it changes, and with them
+what has been learned about it: its circuit, its budget, what is in flight. What the new plan has
+no use for is closed when the last request that may use it has ended.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from .config.diff import changes
+from .config.schema import Config, ProviderConfig
+from .core.errors import ConfigError
+from .core.reply import Send
+from .gateway import Gateway
+from .policy.keys import KeyRing
+from .providers.registry import make_provider
+from .resilience.attempt import attempt
+from .resilience.breaker import Breakers, State
+from .resilience.budget import RetryBudget
+from .resilience.cooldown import Cooldowns
+from .resilience.layer import stack
+from .resilience.limit import InFlight
+from .resilience.retry import retry
+from .routing.table import RouteTable
+from .server.services import Line, Plan, Reloaded, Services
+from .telemetry.log import event
+from .upstream.catalog import Catalog
+from .upstream.mock import MockUpstream
+from .upstream.pool import open_session
+from .upstream.send import HttpUpstream, Upstream
+from .upstream.speak import Speaker
+
+logger = logging.getLogger(__name__)
+
+
+class Planner:
+    """Puts configurations in force; owns the ways to the providers."""
+
+    def __init__(self, services: Services, via: str) -> None:
+        self._services = services
+        self._via = f"1.1 {via}"
+        self._cooldowns = Cooldowns()
+        self._in_flight = InFlight(None)
+        self._lines: Mapping[str, Line] = {}
+        self._open: set[Upstream] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._reloading = asyncio.Lock()
+
+    def put_in_force(self, config: Config) -> None:
+        """Make the plan, and have all requests that come from now on take it."""
+        self._lines = {
+            name: self._line(name, provider, self._lines.get(name))
+            for name, provider in config.providers.items()
+        }
+        self._in_flight.resize(config.limits.in_flight)
+        self._services.plan = self._plan(config)
+        if retired := self._open - {line.upstream for line in self._lines.values()}:
+            task = asyncio.get_running_loop().create_task(self._retire(retired))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def reload(self, load: Callable[[], Config]) -> Reloaded:
+        """
+        Put what `load` gives in force, or leave all as it is where it raises ConfigError.
+
+        The outcome is logged and counted.
+        """
+        async with self._reloading:
+            former = self._services.plan.config
+            try:
+                config = await asyncio.to_thread(load)
+                self.put_in_force(config)
+            except (ConfigError, OSError) as error:  # OSError: a file that has gone since
+                reasons = error.problems if isinstance(error, ConfigError) else (str(error),)
+                result = Reloaded(problems=tuple(reasons))
+            else:
+                found = changes(former, config)
+                result = Reloaded(
+                    changes=tuple(str(change) for change in found if not change.at_start),
+                    at_start=tuple(str(change) for change in found if change.at_start),
+                )
+                for warning in config.warnings:
+                    event(logger, logging.WARNING, "configuration", warning=warning)
+            self._services.metrics.config_reloaded("failure" if result.problems else "success")
+            _log(result)
+            return result
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await self._shut(self._open)
+
+    async def _retire(self, upstreams: set[Upstream]) -> None:
+        await self._services.lifecycle.passed()
+        await self._shut(upstreams)
+
+    async def _shut(self, upstreams: Iterable[Upstream]) -> None:
+        for upstream in list(upstreams):
+            self._open.discard(upstream)
+            await upstream.close()
+
+    def _line(self, name: str, config: ProviderConfig, former: Line | None) -> Line:
+        provider = make_provider(name, config, via=self._via)
+        if former is not None and _address(former.config) == _address(config):
+            former.breakers.obey(config.breaker)
+            former.in_flight.resize(config.max_in_flight)
+            same_budget = former.config.retry == config.retry
+            return Line(
+                config=config,
+                provider=provider,
+                upstream=former.upstream,
+                breakers=former.breakers,
+                budget=former.budget if same_budget else RetryBudget(config.retry),
+                in_flight=former.in_flight,
+            )
+        breakers = Breakers(name, config.breaker)
+        breakers.subscribe(partial(self._tell, name))
+        return Line(
+            config=config,
+            provider=provider,
+            upstream=self._upstream(name, config),
+            breakers=breakers,
+            budget=RetryBudget(config.retry),
+            in_flight=InFlight(config.max_in_flight),
+        )
+
+    def _upstream(self, name: str, config: ProviderConfig) -> Upstream:
+        upstream: Upstream
+        if config.kind == "mock":
+            upstream = MockUpstream(config.mock)
+        else:
+            session = open_session(config, asyncio.get_running_loop())
+            upstream = HttpUpstream(name, config, session)
+        self._open.add(upstream)
+        return upstream
+
+    def _plan(self, config: Config) -> Plan:
+        clock = self._services.watches.time
+        routes = RouteTable(config)
+        self._services.metrics.cover(
+            providers=list(config.providers),
+            models=routes.pairs(),
+            moves=routes.neighbours(),
+            max_models=config.metrics.max_models,
+        )
+        return Plan(
+            config=config,
+            routes=routes,
+            keys=KeyRing(config.keys),
+            lines=self._lines,
+            gateway=Gateway(
+                sends={name: self._stack(line, config) for name, line in self._lines.items()},
+                cooldowns=self._cooldowns,
+                in_flight=self._in_flight,
+                clock=clock,
+            ),
+            catalog=Catalog(
+                {name: line.provider.models_request() for name, line in self._lines.items()},
+                {name: line.upstream for name, line in self._lines.items()},
+                clock,
+            ),
+        )
+
+    def _stack(self, line: Line, config: Config) -> Send:
+        """word( retry( attempt( speak )))"""
+        clock = self._services.watches.time
+        speaker = Speaker(line.provider, line.upstream, config.limits, time.time)  # noqa: TID251
+        return stack(
+            speaker.speak,
+            speaker.word,
+            retry(line.config.retry, line.budget, clock),
+            attempt(
+                in_flight=line.in_flight,
+                breakers=line.breakers,
+                timeouts=line.config.timeouts,
+                observer=self._services.metrics,
+                clock=clock,
+            ),
+        )
+
+    def _tell(self, provider: str, state: State) -> None:
+        self._services.metrics.circuit_changed(provider, state)
+        self._services.log.circuit_changed(provider, state)
+
+
+def _log(result: Reloaded) -> None:
+    if result.problems:
+        event(
+            logger,
+            logging.ERROR,
+            "configuration not reloaded: the old one stays in force",
+            problems=list(result.problems),
+        )
+        return
+    event(
+        logger,
+        logging.INFO,
+        "configuration reloaded",
+        changes=list(result.changes),
+        needs_restart=list(result.at_start),
+    )
+
+
+def _address(config: ProviderConfig) -> tuple[object, ...]:
+    """Give what makes a connection the one that it is."""
+    timeouts = config.timeouts
+    return config.kind, config.base_url, config.ca_file, config.proxy, timeouts.connect, config.mock
