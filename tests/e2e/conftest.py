@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import pytest
 
+from llmproxy.testing.provider import Provider
 from tests.support.gateway import Command, model, provider
-from tests.support.provider import Provider
 
 Serve: TypeAlias = Callable[..., Awaitable[Command]]
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import anthropic as sdk
 import pytest
 
-from tests.support.answers import (
+from llmproxy.testing.answers import (
     anthropic_error,
     anthropic_events,
     anthropic_plain,
@@ -14,8 +14,8 @@ from tests.support.answers import (
     anthropic_tool_events,
     event,
 )
+from llmproxy.testing.provider import End, Provider, Step, answer, stream
 from tests.support.gateway import Command
-from tests.support.provider import End, Provider, Step, answer, stream
 
 from .conftest import Serve
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import openai as sdk
 import pytest
 
-from tests.support.answers import (
+from llmproxy.testing.answers import (
     anthropic_error,
     anthropic_events,
     anthropic_plain,
@@ -20,9 +20,9 @@ from tests.support.answers import (
     openai_stream,
     openai_tool_events,
 )
+from llmproxy.testing.provider import End, Provider, Step, answer, stream
 from tests.support.gateway import Command, model, provider
 from tests.support.ports import refused_port
-from tests.support.provider import End, Provider, Step, answer, stream
 
 from .conftest import Serve
 

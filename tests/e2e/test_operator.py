@@ -2,8 +2,8 @@
 
 import asyncio
 
-from tests.support.answers import anthropic_plain, openai_answer, openai_error
-from tests.support.provider import Provider, answer
+from llmproxy.testing.answers import anthropic_plain, openai_answer, openai_error
+from llmproxy.testing.provider import Provider, answer
 
 from .conftest import Serve
 

@@ -6,9 +6,9 @@ import anthropic as anthropic_sdk
 import openai as openai_sdk
 import pytest
 
-from tests.support.answers import anthropic_error, openai_error
+from llmproxy.testing.answers import anthropic_error, openai_error
+from llmproxy.testing.provider import Provider, answer
 from tests.support.gateway import provider
-from tests.support.provider import Provider, answer
 
 from .conftest import Serve
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.answers import anthropic_plain, openai_answer, openai_error, openai_plain
+from llmproxy.testing.answers import anthropic_plain, openai_answer, openai_error, openai_plain
+from llmproxy.testing.provider import Provider, answer
 from tests.support.gateway import model, provider
 from tests.support.prometheus import Prometheus
-from tests.support.provider import Provider, answer
 
 from .conftest import Serve
 

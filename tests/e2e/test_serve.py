@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.answers import event, openai_events, openai_plain
+from llmproxy.testing.answers import event, openai_events, openai_plain
+from llmproxy.testing.provider import End, Provider, stream
 from tests.support.gateway import HELLO, ROOT, Command, keys, model, provider
-from tests.support.provider import End, Provider, stream
 from tests.support.wire import Client, request
 
 from .conftest import Serve

@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 import pytest
 
+from llmproxy.testing.provider import Provider
 from tests.support.gateway import Gateway
-from tests.support.provider import Provider
 
 Start: TypeAlias = Callable[[str], Awaitable[Gateway]]
 

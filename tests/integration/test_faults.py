@@ -1,4 +1,4 @@
-"""One test for each cell of the fault matrix, `tests/support/faults.py`."""
+"""One test for each cell of the fault matrix, `llmproxy/testing/faults.py`."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.answers import (
+from llmproxy.testing.answers import (
     anthropic_answer,
     anthropic_error,
     anthropic_events,
@@ -20,7 +20,7 @@ from tests.support.answers import (
     openai_error,
     openai_events,
 )
-from tests.support.faults import (
+from llmproxy.testing.faults import (
     ATTEMPTS,
     COMPLETE,
     Body,
@@ -37,10 +37,10 @@ from tests.support.faults import (
     markdown,
     name,
 )
+from llmproxy.testing.provider import End, Move, Provider, Step, answer, head, stream
 from tests.support.gateway import HELLO, ROOT, Gateway, model, provider
 from tests.support.metrics import Numbers
 from tests.support.ports import refused_port
-from tests.support.provider import End, Move, Provider, Step, answer, head, stream
 from tests.support.wire import Answer, Client
 
 from .conftest import Start

@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from tests.support.answers import openai_plain
+from llmproxy.testing.answers import openai_plain
+from llmproxy.testing.provider import Provider, chunk
 from tests.support.gateway import HELLO, Gateway, model, provider
-from tests.support.provider import Provider, chunk
 from tests.support.wire import Answer, Client
 
 from .conftest import Start

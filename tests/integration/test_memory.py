@@ -5,9 +5,9 @@ import gc
 import pytest
 
 from llmproxy.core.exchange import Call
-from tests.support.answers import openai_events, openai_plain
+from llmproxy.testing.answers import openai_events, openai_plain
+from llmproxy.testing.provider import End, Provider, Step, answer, hang, reset, stream
 from tests.support.gateway import model, provider
-from tests.support.provider import End, Provider, Step, answer, hang, reset, stream
 
 from .conftest import Start
 

@@ -3,10 +3,10 @@
 import asyncio
 from collections import Counter
 
-from tests.support.answers import event, openai_answer, openai_error, openai_events
+from llmproxy.testing.answers import event, openai_answer, openai_error, openai_events
+from llmproxy.testing.provider import End, Provider, Request, Step, answer, stream
 from tests.support.gateway import HELLO, Gateway, model, provider
 from tests.support.metrics import Numbers
-from tests.support.provider import End, Provider, Request, Step, answer, stream
 from tests.support.wire import Client
 
 from .conftest import Start

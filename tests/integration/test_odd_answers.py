@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests.support.answers import openai_answer, openai_events, openai_plain, openai_stream
+from llmproxy.testing.answers import openai_answer, openai_events, openai_plain, openai_stream
+from llmproxy.testing.provider import End, Provider, Step, chunk, head
 from tests.support.gateway import model, provider
-from tests.support.provider import End, Provider, Step, chunk, head
 
 from .conftest import Start
 

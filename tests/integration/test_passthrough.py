@@ -4,9 +4,15 @@ import asyncio
 
 import pytest
 
-from tests.support.answers import anthropic_plain, event, openai_answer, openai_plain, openai_stream
+from llmproxy.testing.answers import (
+    anthropic_plain,
+    event,
+    openai_answer,
+    openai_plain,
+    openai_stream,
+)
+from llmproxy.testing.provider import End, Provider, Request, answer, chunk, head, stream
 from tests.support.gateway import model, provider
-from tests.support.provider import End, Provider, Request, answer, chunk, head, stream
 from tests.support.wire import JSON, Client, ask
 
 from .conftest import Start

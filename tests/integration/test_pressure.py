@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from tests.support.answers import anthropic_plain, event, openai_events, openai_stream
+from llmproxy.testing.answers import anthropic_plain, event, openai_events, openai_stream
+from llmproxy.testing.provider import End, Provider, answer, stream
 from tests.support.gateway import HELLO, model, provider
-from tests.support.provider import End, Provider, answer, stream
 from tests.support.wire import Client, request
 
 from .conftest import Start

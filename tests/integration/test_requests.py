@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from llmproxy.server.services import SERVICES
-from tests.support.answers import openai_events, openai_plain, openai_stream
+from llmproxy.testing.answers import openai_events, openai_plain, openai_stream
+from llmproxy.testing.provider import Provider, answer
 from tests.support.gateway import HELLO, model, provider
 from tests.support.ports import refused_port
-from tests.support.provider import Provider, answer
 from tests.support.wire import JSON, Answer, Client, ask, request
 
 from .conftest import Start

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from llmproxy.resilience.retry import retry
-from tests.support.answers import (
+from llmproxy.testing.answers import (
     anthropic_plain,
     openai_answer,
     openai_error,
@@ -14,9 +14,9 @@ from tests.support.answers import (
     openai_plain,
     openai_stream,
 )
+from llmproxy.testing.provider import End, Provider, answer, hang, stream
 from tests.support.gateway import HELLO, Gateway, model, provider
 from tests.support.ports import refused_port
-from tests.support.provider import End, Provider, answer, hang, stream
 from tests.support.wire import Client
 
 from .conftest import Start

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.answers import anthropic_answer, anthropic_events, event, openai_plain
+from llmproxy.testing.answers import anthropic_answer, anthropic_events, event, openai_plain
+from llmproxy.testing.provider import End, Provider, answer, chunk, head, stream
 from tests.support.gateway import model, provider
-from tests.support.provider import End, Provider, answer, chunk, head, stream
 from tests.support.wire import Client
 
 from .conftest import Start

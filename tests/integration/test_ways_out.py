@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.answers import (
+from llmproxy.testing.answers import (
     anthropic_error,
     anthropic_events,
     event,
@@ -17,9 +17,9 @@ from tests.support.answers import (
     openai_plain,
     openai_stream,
 )
+from llmproxy.testing.provider import End, Provider, Step, answer, close, hang, head, reset, stream
 from tests.support.gateway import HELLO, Gateway, model, provider
 from tests.support.ports import refused_port
-from tests.support.provider import End, Provider, Step, answer, close, hang, head, reset, stream
 from tests.support.wire import Client
 
 from .conftest import Start

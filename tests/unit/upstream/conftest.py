@@ -10,9 +10,9 @@ import pytest
 
 from llmproxy.config.schema import ProviderConfig
 from llmproxy.core.exchange import HttpRequest
+from llmproxy.testing.provider import Provider
 from llmproxy.upstream.pool import Pool, open_session
 from llmproxy.upstream.send import Answer, HttpUpstream
-from tests.support.provider import Provider
 
 Ask: TypeAlias = Callable[[], HttpRequest]
 

@@ -9,9 +9,9 @@ import pytest
 
 from llmproxy.core.errors import UpstreamProtocolError
 from llmproxy.core.exchange import HttpRequest
+from llmproxy.testing.provider import LAST_CHUNK, End, Provider, answer, chunk, head, stream
 from llmproxy.upstream.lean import READ_BUFFER, LeanAnswer
 from llmproxy.upstream.send import WIRE_ERRORS, HttpUpstream
-from tests.support.provider import LAST_CHUNK, End, Provider, answer, chunk, head, stream
 
 from .conftest import Ask, whole
 

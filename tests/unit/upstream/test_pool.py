@@ -8,10 +8,10 @@ import pytest
 from aiohttp import ClientTimeout
 
 from llmproxy.config.schema import ProviderConfig
+from llmproxy.testing.provider import End, Move, Provider, answer, chunk, hang, head, stream
 from llmproxy.upstream.lean import LeanAnswer, Wire
 from llmproxy.upstream.pool import Pool
 from llmproxy.upstream.send import HttpUpstream
-from tests.support.provider import End, Move, Provider, answer, chunk, hang, head, stream
 
 from .conftest import Ask, whole
 

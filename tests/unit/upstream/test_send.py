@@ -14,9 +14,9 @@ from aiohttp.client_reqrep import ConnectionKey
 from llmproxy.config.schema import ProviderConfig
 from llmproxy.core.errors import UpstreamConnectError, UpstreamProtocolError
 from llmproxy.core.exchange import HttpRequest
+from llmproxy.testing.provider import End, Move, Provider, answer, close, head, reset
 from llmproxy.upstream.pool import Pool, open_session
 from llmproxy.upstream.send import HttpUpstream, ours
-from tests.support.provider import End, Move, Provider, answer, close, head, reset
 
 from .conftest import Ask, whole
 

@@ -1,13 +1,13 @@
 """Answers as OpenAI and Anthropic give them, plain and streamed, for a provider's script."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .provider import Headers, Step, answer, stream
 
-OPENAI_USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
-ANTHROPIC_USAGE = {"input_tokens": 9, "output_tokens": 3}
+OPENAI_USAGE: Mapping[str, int] = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+ANTHROPIC_USAGE: Mapping[str, int] = {"input_tokens": 9, "output_tokens": 3}
 
 
 def event(data: object, name: str | None = None) -> bytes:

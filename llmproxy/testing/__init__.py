@@ -1,0 +1,1 @@
+"""Providers that misbehave on purpose, for the tests of whoever calls one."""
