@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from tests.support.answers import openai_plain
+from llmproxy.testing.answers import openai_plain
+from llmproxy.testing.provider import Provider
 from tests.support.gateway import Command, model, provider
-from tests.support.provider import Provider
 from tests.support.wire import Answer, Client, request
 
 from .conftest import Serve

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from tests.support.answers import openai_events, openai_plain
+from llmproxy.testing.answers import openai_events, openai_plain
+from llmproxy.testing.provider import Provider, answer, stream
 from tests.support.gateway import HELLO, model, provider
-from tests.support.provider import Provider, answer, stream
 from tests.support.wire import Client
 
 from .conftest import Start
