@@ -21,6 +21,7 @@ VERBS: Mapping[str, str] = {  # each is the module of its name, imported when it
     "init": "write ./llmproxy.toml for the provider keys in the environment",
     "models": "list the configured models and who answers for them",
     "health": "ask a running gateway whether it is ready",
+    "reload": "have a running gateway read its configuration again",
     "chat": "send one chat message through a running gateway",
     "keys": "make a client key",
     "schema": "print the JSON Schema of the configuration",

@@ -50,7 +50,14 @@ def read_file(path: str) -> str:
 
 def local_url(config: Config) -> str:
     """Give the URL at which the gateway of this configuration is reached from this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104  # compared, not bound
-        config.server.host, config.server.host
-    )
-    return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"
+    return _url(config.server.host, config.server.port)
+
+
+def admin_url(config: Config) -> str:
+    """Give the URL of its operators' side, from this machine."""
+    return _url(config.admin.host, config.admin.port)
+
+
+def _url(host: str, port: int) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

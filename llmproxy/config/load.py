@@ -63,6 +63,19 @@ def parse(
     return replace(config, source=source, warnings=tuple(findings.warnings))
 
 
+def looked_up(reference: Secret, place: str, env: Mapping[str, str], read: ReadFile) -> Secret:
+    """
+    Give what a secret refers to, of a configuration that was read without its secrets.
+
+    Raises ConfigError.
+    """
+    findings = Findings()
+    secret = _Loader(env, read, findings, secrets=True).secret(reference.reveal(), place)
+    if secret is None:
+        raise ConfigError(findings.problems)
+    return secret
+
+
 def options_of(table: Any) -> dict[str, tuple[Option, Any]]:
     """Give a table's options by name, each with its type; a field without docs is none."""
     hints = get_type_hints(table, include_extras=True)
@@ -106,6 +119,11 @@ class _Loader:
             if "api_key" not in providers[name]:
                 loaded[name] = self._with_usual_key(name, provider)
         return replace(config, providers=loaded)
+
+    def secret(self, raw: str, place: str) -> Secret | None:
+        """Give a single secret; None where it is not to be had, which is then noted."""
+        value = self._value(Secret, raw, place)
+        return None if value is ABSENT else value
 
     def _with_usual_key(self, name: str, provider: ProviderConfig) -> ProviderConfig:
         """Give the provider the key from its vendor's variable, if that is set."""
