@@ -52,7 +52,13 @@ def create_app(config: Config, load: Callable[[], Config] | None = None) -> web.
         now = time.monotonic()
         return [(name, line.budget.left(now)) for name, line in services.plan.lines.items()]
 
-    services = Services(initial=config, metrics=Metrics(circuits=circuits, budgets=budgets))
+    def waiting() -> list[tuple[str, int]]:
+        plan = services.plan
+        lines = [(name, line.in_flight.waiting) for name, line in plan.lines.items()]
+        return [("", plan.gateway.waiting), *lines]
+
+    metrics = Metrics(circuits=circuits, budgets=budgets, waiting=waiting)
+    services = Services(initial=config, metrics=metrics)
     app = web.Application(middlewares=[observing(services, via)])
     app[SERVICES] = services
     app.cleanup_ctx.append(partial(_in_force, via=via, load=load or (lambda: config)))

@@ -1,21 +1,20 @@
 """
 One exchange, from admission to settlement.
 
-    open:   admit (the gateway's own limit) → fail over along the route → a reply, first content
-            in hand
-    close:  the reply is closed with the error that ended it, the place is given back
+    open:   admit (the key's share, the gateway's own limit and its line) → fail over along the
+            route → a reply, first content in hand
+    close:  the reply is closed with the error that ended it, the places are given back
 
 Whoever was admitted is settled, exactly once, on every way out; nothing on the way out awaits.
 """
 
 from collections.abc import Mapping
 
-from .core.errors import GatewayBusy
-from .core.exchange import Clock, Exchange
+from .core.exchange import Clock, Exchange, Principal
 from .core.reply import Reply, Send
 from .resilience.cooldown import Cooldowns
 from .resilience.failover import failover
-from .resilience.limit import BUSY_RETRY_AFTER, InFlight
+from .resilience.limit import InFlight, Shares
 
 
 class Gateway:
@@ -27,12 +26,19 @@ class Gateway:
         sends: Mapping[str, Send],
         cooldowns: Cooldowns,
         in_flight: InFlight,
+        shares: Shares,
         clock: Clock,
     ) -> None:
         self._sends = sends
         self._cooldowns = cooldowns
         self._in_flight = in_flight
+        self._shares = shares
         self._clock = clock
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return self._in_flight.waiting
 
     async def open(self, exchange: Exchange) -> Reply:
         """
@@ -42,25 +48,49 @@ class Gateway:
         DeadlineExceeded; then there is nothing to close.
         """
         assert exchange.route is not None
-        if self._in_flight.full:
-            raise GatewayBusy(
-                "the gateway has as many requests in flight as it may have",
-                retry_after=BUSY_RETRY_AFTER,
-            )
-        self._in_flight.admit()
+        principal = exchange.principal
+        assert principal is not None
+        if principal.share is not None:
+            self._shares.admit(principal, principal.share)
+        if not self._in_flight.full:
+            self._in_flight.admit()
+        else:
+            await self._wait(exchange, principal)
         try:
             reply = await failover(
                 exchange, exchange.route.targets, self._sends, self._cooldowns, self._clock
             )
         except BaseException:
-            self._in_flight.settle()
+            self._settle(exchange)
             raise
         exchange.answered_by = reply.target
         return reply
 
-    def close(self, reply: Reply, error: BaseException | None) -> None:
-        """Close the reply with the error that ended it, and give its place back."""
+    def close(self, exchange: Exchange, reply: Reply, error: BaseException | None) -> None:
+        """Close the reply with the error that ended it, and give its places back."""
         try:
             reply.close(error)
         finally:
-            self._in_flight.settle()
+            self._settle(exchange)
+
+    async def _wait(self, exchange: Exchange, principal: Principal) -> None:
+        try:
+            await self._in_flight.wait(exchange.deadline - self._clock())
+        except BaseException:
+            if principal.share is not None:
+                self._shares.settle(principal)
+            raise
+
+    def _settle(self, exchange: Exchange) -> None:
+        self._in_flight.settle(_held(exchange))
+        principal = exchange.principal
+        if principal is not None and principal.share is not None:
+            self._shares.settle(principal)
+
+
+def _held(exchange: Exchange) -> float | None:
+    """Give the seconds from the first attempt's start to the last one's end; None without any."""
+    attempts = exchange.attempts
+    if not attempts or (ended := attempts[-1].ended) is None:
+        return None
+    return ended - attempts[0].started

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from .config.diff import changes
-from .config.schema import Config, ProviderConfig
+from .config.schema import Config, LimitsConfig, ProviderConfig
 from .core.errors import ConfigError
 from .core.reply import Send
 from .gateway import Gateway
@@ -24,7 +24,7 @@ from .resilience.breaker import Breakers, State
 from .resilience.budget import RetryBudget
 from .resilience.cooldown import Cooldowns
 from .resilience.layer import stack
-from .resilience.limit import InFlight
+from .resilience.limit import InFlight, Shares
 from .resilience.retry import retry
 from .routing.table import RouteTable
 from .server.services import Line, Plan, Reloaded, Services
@@ -45,7 +45,9 @@ class Planner:
         self._services = services
         self._via = f"1.1 {via}"
         self._cooldowns = Cooldowns()
-        self._in_flight = InFlight(None)
+        limits = services.initial.limits
+        self._in_flight = InFlight(limits.in_flight, limits)
+        self._shares = Shares(self._in_flight)
         self._lines: Mapping[str, Line] = {}
         self._open: set[Upstream] = set()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -54,10 +56,10 @@ class Planner:
     def put_in_force(self, config: Config) -> None:
         """Make the plan, and have all requests that come from now on take it."""
         self._lines = {
-            name: self._line(name, provider, self._lines.get(name))
+            name: self._line(name, provider, config.limits, self._lines.get(name))
             for name, provider in config.providers.items()
         }
-        self._in_flight.resize(config.limits.in_flight)
+        self._in_flight.resize(config.limits.in_flight, config.limits)
         self._services.plan = self._plan(config)
         if retired := self._open - {line.upstream for line in self._lines.values()}:
             task = asyncio.get_running_loop().create_task(self._retire(retired))
@@ -106,11 +108,13 @@ class Planner:
             self._open.discard(upstream)
             await upstream.close()
 
-    def _line(self, name: str, config: ProviderConfig, former: Line | None) -> Line:
+    def _line(
+        self, name: str, config: ProviderConfig, limits: LimitsConfig, former: Line | None
+    ) -> Line:
         provider = make_provider(name, config, via=self._via)
         if former is not None and _address(former.config) == _address(config):
             former.breakers.obey(config.breaker)
-            former.in_flight.resize(config.max_in_flight)
+            former.in_flight.resize(config.max_in_flight, limits)
             same_budget = former.config.retry == config.retry
             return Line(
                 config=config,
@@ -128,7 +132,7 @@ class Planner:
             upstream=self._upstream(name, config),
             breakers=breakers,
             budget=RetryBudget(config.retry),
-            in_flight=InFlight(config.max_in_flight),
+            in_flight=InFlight(config.max_in_flight, limits, provider=name),
         )
 
     def _upstream(self, name: str, config: ProviderConfig) -> Upstream:
@@ -159,6 +163,7 @@ class Planner:
                 sends={name: self._stack(line, config) for name, line in self._lines.items()},
                 cooldowns=self._cooldowns,
                 in_flight=self._in_flight,
+                shares=self._shares,
                 clock=clock,
             ),
             catalog=Catalog(

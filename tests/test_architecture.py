@@ -37,7 +37,6 @@ TOGETHER = {
     "providers/registry.py": "integration/test_requests.py",
     "resilience/attempt.py": "integration/test_resilience.py",
     "resilience/cooldown.py": "integration/test_ways_out.py",
-    "resilience/limit.py": "integration/test_ways_out.py",
     "resilience/layer.py": "integration/test_ways_out.py",
     "server/handler.py": "integration/test_requests.py",
     "server/services.py": "integration/test_isolation.py",

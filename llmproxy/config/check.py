@@ -312,6 +312,12 @@ def _check_keys(config: Config, findings: Findings) -> None:
         place = at("keys", index)
         if not findings.sound(place):
             continue
+        if (
+            key.share is not None
+            and config.limits.in_flight is None
+            and findings.sound("limits.in_flight")
+        ):
+            findings.problem(at(place, "share"), "is a share of limits.in_flight: set that too")
         if (first := names.setdefault(key.name, index)) != index:
             findings.problem(at(place, "name"), f"{quoted(key.name)} is the name of keys[{first}]")
         if (hashed := _hash_of(key, place, findings)) is not None:

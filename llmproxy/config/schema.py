@@ -133,7 +133,21 @@ class LimitsConfig:
         at_start=True,
     )
     body_time: Seconds = option("Until a request's body is complete; beyond it 408.", 60.0)
-    in_flight: int | None = option("Requests at once; beyond it 503. `none`: no limit.", None)
+    in_flight: int | None = option(
+        "Requests at once; beyond it they wait, or 503. `none`: no limit.", None
+    )
+    queue: Share = option(
+        "Requests that may wait for a place, first come, first served, as a share of "
+        "`limits.in_flight` and of each provider's `max_in_flight`; 0: none waits.",
+        0.5,
+        least=0,
+        most=1,
+    )
+    queue_time: Seconds = option(
+        "How long a request waits for a place, at most; beyond it 503. Where the places become "
+        "free too slowly for that, it is refused at once.",
+        1.0,
+    )
     answer: Bytes = option(
         "Largest plain answer that is translated, and so held in memory; same-dialect answers "
         "flow and have no limit.",
@@ -234,7 +248,8 @@ class ProviderConfig:
     ca_file: Path | None = option("PEM file of further certificate authorities to trust.", None)
     proxy: Url | None = option("HTTP proxy on the way to the provider.", None)
     max_in_flight: int | None = option(
-        "Requests at once at this provider; beyond it the next target, or 503.", None
+        "Requests at once at this provider; beyond it the next target, else they wait, or 503.",
+        None,
     )
     default_max_tokens: int = option(
         "`max_tokens` for Anthropic, which demands one, where an OpenAI client names none.", 4096
@@ -264,6 +279,12 @@ class KeyConfig:
     hash: str | None = option("Or its hash, `sha256:…`, made by `llmproxy keys new`.", None)
     models: tuple[str, ...] | None = option(
         "Public names or wildcards this key may use; absent: all.", None
+    )
+    share: Share | None = option(
+        "The part of `limits.in_flight` that this key's requests may take, 0 to 1, but one request "
+        "at least; beyond it 429. Absent: all.",
+        None,
+        most=1,
     )
 
 

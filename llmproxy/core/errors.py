@@ -11,7 +11,10 @@ Every way in which a request can fail, by whose doing it was.
     │  ├─ RequestTimeout 408 · RequestTooLarge 413 · UnsupportedEncoding 415
     │  └─ LoopDetected 508
     ├─ Refused                   our own limits
-    │  ├─ TargetBusy 503 · BreakerOpen 503 · GatewayBusy 503
+    │  ├─ Busy                   too many in flight
+    │  │  ├─ GatewayBusy 503 · TargetBusy 503
+    │  │  └─ KeyBusy 429
+    │  ├─ BreakerOpen 503
     │  └─ ShuttingDown 503
     ├─ UpstreamError             one attempt failed
     │  ├─ UpstreamConnectError 502 · UpstreamTimeout 504
@@ -124,16 +127,46 @@ class Refused(LLMProxyError):
     status_hint = 503
 
 
-class TargetBusy(Refused):
+class Busy(Refused):
+    """
+    As many requests are in flight as may be.
+
+    `limit` says whose limit that is, `provider` which one's where it is a provider's, and
+    `reason` why the request did not wait: `full` (there was no room to), `late` (it would have
+    been in vain), `waited` (it did, in vain).
+    """
+
+    limit: ClassVar[str]
+
+    def __init__(
+        self, message: str, *, reason: str, retry_after: float, provider: str = ""
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.reason = reason
+        self.provider = provider
+
+
+class GatewayBusy(Busy):
+    """The gateway has `limits.in_flight` requests already."""
+
+    limit = "gateway"
+
+
+class TargetBusy(Busy):
     """The provider has `max_in_flight` requests already."""
+
+    limit = "provider"
+
+
+class KeyBusy(Busy):
+    """The client key has its `share` of the gateway's requests already."""
+
+    status_hint = 429
+    limit = "key"
 
 
 class BreakerOpen(Refused):
     """The provider's breaker is open, or half-open with its probe under way."""
-
-
-class GatewayBusy(Refused):
-    """The gateway has `limits.in_flight` requests already."""
 
 
 class ShuttingDown(Refused):

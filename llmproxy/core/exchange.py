@@ -39,10 +39,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who calls: the name of a client key, and the models it may use (None: all)."""
+    """
+    Who calls: the name of a client key, and the models it may use (None: all).
+
+    `share` is the part of all that may be in flight that its requests may be (None: all).
+    """
 
     key: str
     models: frozenset[str] | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +128,8 @@ class Exchange:
     Times are monotonic, in seconds. `deadline` bounds everything before the first byte and
     `ends_by` the whole; `impatient` says that it was the client who set the deadline, and
     `repeated` how often its SDK has sent this request before.
+    `insistent` says that every target has refused and is asked once more: a full one now lets
+    the request wait for a place.
     `status` is what went to the client (499: it left);
     `skipped` counts a provider's malformed events that were left out.
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.
@@ -138,6 +145,7 @@ class Exchange:
     ends_by: float = inf
     impatient: bool = False
     repeated: int = 0
+    insistent: bool = False
     request: HttpRequest | None = None
     method: str = "POST"
     traceparent: str | None = None

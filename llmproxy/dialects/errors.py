@@ -17,6 +17,7 @@ from ..core.errors import (
     AuthenticationFailed,
     DeadlineExceeded,
     InvalidRequest,
+    KeyBusy,
     LLMProxyError,
     LoopDetected,
     MethodNotAllowed,
@@ -78,6 +79,9 @@ _INTERNAL = Row(status=500, kind="server_error", code=None, anthropic="api_error
 _UNKNOWN_MODEL = Row(
     status=404, kind="invalid_request_error", code="model_not_found", anthropic="not_found_error"
 )
+_LIMITED = Row(
+    status=429, kind="rate_limit_error", code="rate_limit_exceeded", anthropic="rate_limit_error"
+)
 
 
 def _invalid(status: int, code: str | None, anthropic: str = "invalid_request_error") -> Row:
@@ -97,6 +101,7 @@ ROWS: Mapping[type[BaseException], Row] = {
     UnsupportedEncoding: _invalid(415, None),
     LoopDetected: Row(status=508, kind="server_error", code="loop_detected", anthropic="api_error"),
     Refused: _REFUSED,
+    KeyBusy: _LIMITED,
     UpstreamTimeout: _LATE,
     UpstreamError: _FAILED,
     DeadlineExceeded: _LATE,
@@ -107,12 +112,7 @@ STATUS_ROWS: Mapping[int, Row] = {
     404: _UNKNOWN_MODEL,
     408: _invalid(408, "timeout", "timeout_error"),
     413: _invalid(413, None, "request_too_large"),
-    429: Row(
-        status=429,
-        kind="rate_limit_error",
-        code="rate_limit_exceeded",
-        anthropic="rate_limit_error",
-    ),
+    429: _LIMITED,
     504: _LATE,
     529: _REFUSED,
 }

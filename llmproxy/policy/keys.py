@@ -79,4 +79,5 @@ def _digest_of(key: KeyConfig) -> bytes:
 
 
 def _principal(key: KeyConfig) -> Principal:
-    return Principal(key=key.name, models=None if key.models is None else frozenset(key.models))
+    models = None if key.models is None else frozenset(key.models)
+    return Principal(key=key.name, models=models, share=key.share)

@@ -7,7 +7,7 @@ from ..config.schema import TimeoutsConfig
 from ..core.errors import (
     DeadlineExceeded,
     LLMProxyError,
-    TargetBusy,
+    Refused,
     UpstreamError,
     UpstreamTimeout,
 )
@@ -15,7 +15,7 @@ from ..core.exchange import Attempt, Clock, Exchange, Target
 from ..core.reply import Reply, Send
 from .breaker import Breakers
 from .layer import Layer
-from .limit import BUSY_RETRY_AFTER, InFlight
+from .limit import InFlight
 from .outcome import outcome_of
 
 
@@ -37,23 +37,27 @@ def attempt(
     """
     Hold a place at the provider and the breaker's permit from the call until the reply is closed.
 
-    Raises Refused where there is no place or the circuit is open: then nothing was attempted.
-    Else the attempt is recorded and clipped to the limits: its own, and what the request has
+    Raises Refused where there is no place, also after a wait if the exchange is insistent, or the
+    circuit is open: then nothing was attempted. Else the attempt is recorded and clipped to the limits: its own, and what the request has
     left. A configured limit that ends it is an UpstreamTimeout, which blames the provider; the
     client's own deadline a DeadlineExceeded, which blames nobody.
     """
 
     def layer(send: Send) -> Send:
         async def attempted(exchange: Exchange, target: Target) -> Reply:
-            if in_flight.full:
-                raise TargetBusy(
-                    f"{target.provider} has as many requests in flight as it may have",
-                    retry_after=BUSY_RETRY_AFTER,
-                )
+            if not in_flight.full:
+                in_flight.admit()
+            elif exchange.insistent:
+                await in_flight.wait(exchange.deadline - clock())
+            else:
+                raise in_flight.refusal("full")
             now = clock()
             breaker = breakers.at(target)
-            permit = breaker.admit(now)
-            in_flight.admit()
+            try:
+                permit = breaker.admit(now)
+            except Refused:
+                in_flight.settle()
+                raise
             record = Attempt(target=target, started=now)
             exchange.attempts.append(record)
 
@@ -61,7 +65,7 @@ def attempt(
                 record.ended = clock()
                 record.error = error
                 record.outcome = outcome_of(error)
-                in_flight.settle()
+                in_flight.settle(record.ended - record.started)
                 breaker.record(permit, error, record.ended)
                 observer.attempt_ended(exchange, record)
 

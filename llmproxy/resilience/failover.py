@@ -2,7 +2,8 @@
 From one target to the next, until one answers.
 
 A target that refuses without a call (open, full) or whose dialect cannot express the request is
-passed over. A failure of the attempt moves on if it `fails_over`. When the route is spent, the
+passed over. Where all refuse and one of them only for want of a place, the route is gone through
+once more, and now the request may wait for one. A failure of the attempt moves on if it `fails_over`. When the route is spent, the
 client is told of the failure that tells most: the last attempt's, since that is what stands
 between it and an answer; where nothing was attempted, the refusal that ends soonest; and where
 no target could express the request, that.
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from ..core.errors import (
     AllAttemptsFailed,
+    Busy,
     LLMProxyError,
     NotExpressible,
     Refused,
@@ -37,19 +39,23 @@ async def failover(
     Raises AllAttemptsFailed when the route is spent, and passes what ends the request as a
     whole: a cancellation, the client's deadline.
     """
-    causes: list[LLMProxyError] = []
-    for target in cooldowns.order(targets, clock()):
-        try:
-            return await sends[target.provider](exchange, target)
-        except (Refused, NotExpressible) as error:
-            causes.append(without_frames(error))
-        except UpstreamError as error:
-            causes.append(without_frames(error))
-            if isinstance(error, UpstreamStatusError) and error.status == 429:
-                cooldowns.start(target, error.retry_after, clock())
-            if not error.fails_over or clock() >= exchange.deadline:
-                break
-    raise AllAttemptsFailed(most_telling(exchange, causes), causes)
+    while True:
+        causes: list[LLMProxyError] = []
+        for target in cooldowns.order(targets, clock()):
+            try:
+                return await sends[target.provider](exchange, target)
+            except (Refused, NotExpressible) as error:
+                causes.append(without_frames(error))
+            except UpstreamError as error:
+                causes.append(without_frames(error))
+                if isinstance(error, UpstreamStatusError) and error.status == 429:
+                    cooldowns.start(target, error.retry_after, clock())
+                if not error.fails_over or clock() >= exchange.deadline:
+                    break
+        busy = any(isinstance(cause, Busy) for cause in causes)
+        if exchange.insistent or exchange.attempts or not busy:
+            raise AllAttemptsFailed(most_telling(exchange, causes), causes)
+        exchange.insistent = True
 
 
 def most_telling(exchange: Exchange, causes: Sequence[LLMProxyError]) -> LLMProxyError:

@@ -1,32 +1,179 @@
-"""A cap on what is in flight; beyond it nothing waits, it is refused at once."""
+"""
+A cap on what is in flight, with a short line of those who wait for a place.
 
-from math import inf
+Theory of operation. While a place is free, `full` is false and `admit` takes it: no clock, no
+lock, nothing awaited. Who finds none may `wait`, in line, for as long as `limits.queue_time` and
+the request's own deadline allow.
 
-BUSY_RETRY_AFTER = 1.0
+    a place is given back        it goes to the first in line, without ever being free: nobody
+                                 comes in between, and nobody waits while a place is free
+    a waiter's time is up        it leaves the line and is refused
+    a waiter is cancelled        it leaves the line; a place that it had just been handed goes on
+    the line is full             refused at once
+    it would take too long       refused at once: n places, each held for S seconds (a moving
+                                 average), become free every S/n, so the p-th in line expects to
+                                 wait p*S/n
+
+A refusal is no provider's failure. It tells the client to come back when the line, as it stands,
+will have been served.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from math import ceil, inf
+
+from ..config.schema import LimitsConfig
+from ..core.errors import Busy, GatewayBusy, KeyBusy, TargetBusy
+from ..core.exchange import Principal
+
+SOONEST, LATEST = 1.0, 60.0  # seconds that a client is told to wait; SDKs take no longer ones
+WEIGHT = 0.1  # of the latest in the moving average
+REASONS: Mapping[str, str] = {
+    "full": "",
+    "late": ", and there would be none free for it in time",
+    "waited": ", and none became free in time",
+}
 
 
 class InFlight:
-    """Counts what is under way, up to `limit` (None: any number)."""
+    """
+    Counts what is under way, up to `limit` (None: any number).
 
-    __slots__ = ("_limit", "count")
+    It is the gateway's own, or that of the `provider` named. `held` is for how many seconds a
+    place is held, in the mean.
+    """
 
-    def __init__(self, limit: int | None) -> None:
+    __slots__ = ("_line", "_provider", "_queue", "_queue_time", "count", "held", "limit")
+
+    def __init__(
+        self, limit: int | None, limits: LimitsConfig, *, provider: str | None = None
+    ) -> None:
+        self._provider = provider
+        self._line: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
+        self.held = 0.0
         self.count = 0
-        self.resize(limit)
-
-    def resize(self, limit: int | None) -> None:
-        """Let up to `limit` be under way from now on; what is beyond it goes on."""
-        self._limit = inf if limit is None else limit
+        self.resize(limit, limits)
 
     @property
     def full(self) -> bool:
-        """No more may be admitted."""
-        return self.count >= self._limit
+        """No more may be admitted; so it is while anybody waits."""
+        return self.count >= self.limit
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._line)
 
     def admit(self) -> None:
         """Count one more; `settle` must follow."""
         self.count += 1
 
-    def settle(self) -> None:
-        """Give one back."""
+    def resize(self, limit: int | None, limits: LimitsConfig) -> None:
+        """Admit up to another number from now on; what is under way or in line stays."""
+        self.limit = inf if limit is None else limit
+        self._queue = 0 if limit is None else ceil(limit * limits.queue)
+        self._queue_time = limits.queue_time
+        while self._line and not self.full:
+            self.admit()
+            self._hand_over()
+
+    def settle(self, held: float | None = None) -> None:
+        """Give one back, to the first in line; `held` is for how many seconds it was needed."""
+        if held is not None:
+            self.held += WEIGHT * (held - self.held)
+        if self._line:
+            self._hand_over()
+        else:
+            self.count -= 1
+
+    async def wait(self, patience: float) -> None:
+        """
+        Hold a place, as after `admit`, when this returns; `patience` is in seconds.
+
+        Raises Busy: at once where the line is full or too slow, else when the time is up.
+        """
+        patience = min(patience, self._queue_time)
+        if len(self._line) >= self._queue:
+            raise self.refusal("full")
+        if self._expected() > patience:
+            raise self.refusal("late")
+        loop = asyncio.get_running_loop()
+        place = loop.create_future()
+        self._line[place] = None
+        timer = loop.call_later(patience, self._turn_away, place)
+        try:
+            handed = await place
+        except asyncio.CancelledError:
+            if place.cancelled():
+                self._line.pop(place, None)
+            elif place.result():
+                self.settle()
+            raise
+        finally:
+            timer.cancel()
+        if not handed:
+            raise self.refusal("waited")
+
+    def refusal(self, reason: str) -> Busy:
+        """Give the error for who gets no place, for one of the REASONS."""
+        who = self._provider or "the gateway"
+        message = f"{who} has as many requests in flight as it may have{REASONS[reason]}"
+        wait = _told(self._expected())
+        if self._provider is None:
+            return GatewayBusy(message, reason=reason, retry_after=wait)
+        return TargetBusy(message, reason=reason, retry_after=wait, provider=self._provider)
+
+    def _expected(self) -> float:
+        """Give the seconds that one more in line has to expect."""
+        return (len(self._line) + 1) * self.held / self.limit
+
+    def _hand_over(self) -> None:
+        """Give a place that is counted and nobody's to the first in line; else count it no more."""
+        while self._line and self.count <= self.limit:
+            place, _ = self._line.popitem(last=False)
+            if not place.done():  # else its task has been cancelled and does not know it yet
+                place.set_result(True)
+                return
         self.count -= 1
+
+    def _turn_away(self, place: asyncio.Future[bool]) -> None:
+        if not place.done():
+            del self._line[place]
+            place.set_result(False)
+
+
+class Shares:
+    """
+    Counts what each client key has in flight, waiting included, against its share of `all_of`.
+
+    The counts go by the key's name, and the share comes with each request: it may change.
+    """
+
+    def __init__(self, all_of: InFlight) -> None:
+        self._all = all_of
+        self._counts: dict[str, int] = {}
+
+    def admit(self, principal: Principal, share: float) -> None:
+        """Count one more of the key's, and `settle` must follow; raises KeyBusy."""
+        count = self._counts.get(principal.key, 0)
+        if count >= max(1.0, round(self._all.limit * share, 6)):
+            raise KeyBusy(
+                "this client key has as many requests in flight as it may have",
+                reason="full",
+                retry_after=_told(self._all.held / count),
+            )
+        self._counts[principal.key] = count + 1
+
+    def settle(self, principal: Principal) -> None:
+        """Give one of the key's back."""
+        count = self._counts[principal.key] - 1
+        if count:
+            self._counts[principal.key] = count
+        else:
+            del self._counts[principal.key]
+
+
+def _told(expected: float) -> float:
+    """Give the seconds that a client is told to wait."""
+    return min(max(SOONEST, expected), LATEST)

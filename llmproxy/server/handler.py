@@ -43,11 +43,11 @@ async def chat(request: web.Request) -> web.StreamResponse:
     except BaseException as raised:
         assert exchange.watch is not None
         error = exchange.watch.claim(raised)
-        gateway.close(reply, exchange.error or error)
+        gateway.close(exchange, reply, exchange.error or error)
         if error is raised:
             raise
         raise error from raised
-    gateway.close(reply, exchange.error)
+    gateway.close(exchange, reply, exchange.error)
     return response
 
 

@@ -131,6 +131,23 @@ RETRY_BUDGET = Family(
     rule="Read at the scrape: the share of the first attempts of the last ten seconds, or the "
     "floor, less the repeats in them.",
 )
+WAITING = Family(
+    name="llm_requests_waiting",
+    kind="gauge",
+    labels=("limit", "provider"),
+    help="Requests that wait for a place.",
+    rule="Read at the scrape: `limit` is `gateway` (`limits.in_flight`; no provider) or `provider` "
+    "(its `max_in_flight`).",
+)
+REFUSED = Family(
+    name="llm_requests_refused_total",
+    kind="counter",
+    labels=("limit", "provider", "reason"),
+    help="Requests that a limit on requests in flight ended.",
+    rule="When the request ends. `limit` is `gateway`, `key` (its share) or `provider`, which only "
+    "the last one names. `reason`: `full` (as many waited as may), `late` (it would have waited in "
+    "vain), `waited` (it did). A full provider whose work another target took refused nothing.",
+)
 EVENTS_SKIPPED = Family(
     name="llm_events_skipped_total",
     kind="counter",
@@ -169,6 +186,8 @@ FAMILIES: tuple[Family, ...] = (
     IN_FLIGHT,
     TRANSITIONS,
     RETRY_BUDGET,
+    WAITING,
+    REFUSED,
     EVENTS_SKIPPED,
     CONFIG_RELOADS,
     LOG_LINES_LOST,

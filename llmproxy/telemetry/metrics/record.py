@@ -15,6 +15,7 @@ from operator import attrgetter
 
 from aioprometheus.collectors import Registry
 
+from ...core.errors import AllAttemptsFailed, Busy
 from ...core.exchange import Attempt, Clock, Exchange, Outcome
 from ...core.usage import Usage
 from . import families
@@ -29,6 +30,7 @@ LONGEST_MODEL = 200
 STATUSES = ("success", "error")
 RELOADS = ("success", "failure")
 STATES = ("closed", "open", "half_open")
+REASONS = ("full", "late", "waited")
 OUTCOMES: Mapping[Outcome, str] = {
     Outcome.OK: "ok",
     Outcome.FAILED: "failed",
@@ -53,7 +55,8 @@ class Metrics:
     One app's metrics; shares nothing with another's.
 
     `circuits` gives each breaker's provider and whether it is closed, `budgets` the repeats left
-    at each provider; they are asked at each scrape. `wall` gives Unix time, for exemplars.
+    at each provider, `waiting` how many wait for a place at each ("": the gateway); they are
+    asked at each scrape. `wall` gives Unix time, for exemplars.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Metrics:
         *,
         circuits: Callable[[], Iterable[tuple[str, bool]]],
         budgets: Callable[[], Iterable[tuple[str, int]]],
+        waiting: Callable[[], Iterable[tuple[str, int]]],
         wall: Clock = time.time,  # noqa: TID251  # the clock that is passed unless a test has one
     ) -> None:
         registry = Registry()
@@ -68,6 +72,7 @@ class Metrics:
         self._max_models = 0
         self._circuits = circuits
         self._budgets = budgets
+        self._waiting = waiting
         self._wall = wall
         self._known_models: set[str] = set()
         self._lag = 0.0
@@ -88,6 +93,8 @@ class Metrics:
         self._transitions = Counted(families.TRANSITIONS, registry)
         self._reloads = Counted(families.CONFIG_RELOADS, registry)
         Read(families.RETRY_BUDGET, self._budgets_left, registry)
+        Read(families.WAITING, self._waiters, registry)
+        self._refused = Counted(families.REFUSED, registry)
         Read(families.LOG_LINES_LOST, self._log_lines_lost, registry)
         register(registry, self._take_lag)
         self._exposition = Exposition(registry, FAMILIES)
@@ -147,6 +154,8 @@ class Metrics:
             duration.show(Exemplar(trace_id, seconds, self._wall()))
         if exchange.streamed and exchange.first_token is not None:
             self._stream(exchange, exchange.first_token, (provider, model), trace_id)
+        if exchange.error is not None:
+            self._count_refusal(exchange.error)
         if exchange.skipped:
             self._skipped.add((provider,), exchange.skipped)
         if exchange.usage is not None:
@@ -213,6 +222,17 @@ class Metrics:
     def _budgets_left(self) -> Samples:
         return [({"provider": provider}, left) for provider, left in self._budgets()]
 
+    def _waiters(self) -> Samples:
+        return [
+            ({"limit": "provider" if provider else "gateway", "provider": provider}, count)
+            for provider, count in self._waiting()
+        ]
+
+    def _count_refusal(self, error: BaseException) -> None:
+        cause = error.cause if isinstance(error, AllAttemptsFailed) else error
+        if isinstance(cause, Busy):
+            self._refused.add((cause.limit, cause.provider, cause.reason))
+
     def _log_lines_lost(self) -> Samples:
         return [({"reason": reason}, count) for reason, count in self._lines_lost().items()]
 
@@ -236,6 +256,10 @@ class Metrics:
                 self._transitions.add((provider, state), 0)
         for result in RELOADS:
             self._reloads.add((result,), 0)
+        limits = [("gateway", ""), *(("provider", provider) for provider in self._providers)]
+        refusals = [(*limit, reason) for limit, reason in product(limits, REASONS)]
+        for labels in (*refusals, ("key", "", "full")):
+            self._refused.add(labels, 0)
         for source, to in moves:
             self._failovers.add((source, to), 0)
         for (model, provider), status in product(models, STATUSES):

@@ -248,6 +248,10 @@ def test_a_default_model_that_nobody_has_is_refused() -> None:
         (f'name = "a"\nhash = "{HASH}"\nmodels = []', "keys[0].models: allows nothing"),
         (f'name = "a"\nhash = "{HASH}"\nmodels = ["n"]', "keys[0].models[0]: no configured model"),
         (f'name = "a"\nhash = "{HASH}"\nmodels = ["**"]', "keys[0].models[0]: a wildcard has one"),
+        (
+            f'name = "a"\nhash = "{HASH}"\nshare = 0.5',
+            "keys[0].share: is a share of limits.in_flight: set that too",
+        ),
         ('name = "a"\nkey = "env:LONG"', "keys[0].key: is over 4096 bytes"),
     ],
 )

@@ -5,6 +5,7 @@ from math import inf, nan
 
 import pytest
 
+from llmproxy.core.errors import AllAttemptsFailed, GatewayBusy, KeyBusy, TargetBusy
 from llmproxy.core.exchange import Attempt, Exchange, Outcome, Route, Target
 from llmproxy.core.usage import Usage
 from llmproxy.telemetry.metrics.record import LONGEST_MODEL, Metrics
@@ -23,6 +24,7 @@ def metrics(
     made = Metrics(
         circuits=lambda: circuits,
         budgets=lambda: [("openai", 7)],
+        waiting=lambda: [("", 2), ("openai", 3)],
         wall=lambda: 1700000000.0,
     )
     made.cover(
@@ -409,12 +411,50 @@ def test_a_change_seen_by_the_scrape_is_in_it() -> None:
         made.circuit_changed("openai", "half_open")
         yield "openai", False
 
-    made = Metrics(circuits=circuits, budgets=list)
+    made = Metrics(circuits=circuits, budgets=list, waiting=list)
     made.cover(providers=["openai"], models=[], moves=[], max_models=1)
 
     seen = numbers(made)
 
     assert seen.value("llm_circuit_transitions_total", provider="openai", to="half_open") == 1
+
+
+def test_waiters_are_shown_for_each_limit() -> None:
+    seen = numbers(metrics())
+
+    assert seen.value("llm_requests_waiting", limit="gateway", provider="") == 2
+    assert seen.value("llm_requests_waiting", limit="provider", provider="openai") == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "labels"),
+    [
+        (
+            GatewayBusy("m", reason="late", retry_after=1.0),
+            {"limit": "gateway", "provider": "", "reason": "late"},
+        ),
+        (
+            KeyBusy("m", reason="full", retry_after=1.0),
+            {"limit": "key", "provider": "", "reason": "full"},
+        ),
+        (
+            AllAttemptsFailed(
+                TargetBusy("m", reason="waited", retry_after=1.0, provider="openai"), []
+            ),
+            {"limit": "provider", "provider": "openai", "reason": "waited"},
+        ),
+    ],
+)
+def test_a_refusal_is_counted_by_whose_limit_it_was_and_why(
+    error: Exception, labels: dict[str, str]
+) -> None:
+    made = metrics()
+    before = numbers(made).value("llm_requests_refused_total", **labels)
+
+    play(made, exchange(outcome=Outcome.FAILED, error=error))
+
+    assert before == 0
+    assert numbers(made).value("llm_requests_refused_total", **labels) == 1
 
 
 def test_counters_start_at_zero_where_their_labels_are_known() -> None:
