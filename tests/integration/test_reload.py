@@ -163,7 +163,7 @@ async def test_a_smaller_limit_counts_what_is_already_under_way(
         body = {"model": "gpt-4", "messages": HELLO, "stream": True}
         await client.post("/v1/chat/completions", body)
         await client.until(b"Hello")
-        await gateway.reload(only(first, "\n[limits]\nin_flight = 1\n"))
+        await gateway.reload(only(first, "\n[limits]\nin_flight = 1\nqueue = 0\n"))
         refused = await gateway.chat()
         go_on.set()
         await client.until(b"data: [DONE]\n\n")

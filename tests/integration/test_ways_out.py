@@ -579,7 +579,7 @@ async def test_all_targets_full_is_a_503_that_says_when_to_come_back(
     text = routes(first, second, blame_at=1).replace(
         "[providers.first]", "[providers.first]\nmax_in_flight = 1"
     )
-    gateway = await start(text)
+    gateway = await start(text + "\n[limits]\nqueue = 0\n")
     running = asyncio.ensure_future(gateway.chat("alone"))
     await first.asked()
 
