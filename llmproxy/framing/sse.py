@@ -77,8 +77,9 @@ class EventCutter:
     """
     Passes complete events on as they came and holds back the rest of each read.
 
-    Feed it every read; it gives the bytes up to the end of the last complete event. An event
-    whose bytes, less its line ends, are over `limit` raises UpstreamProtocolError.
+    Feed it every read; it gives the bytes up to the end of the last complete event. When more
+    than `limit` bytes of one event, less its line ends, are held back, the next call raises
+    UpstreamProtocolError; this one does if it has nothing to give.
     """
 
     __slots__ = ("_limit", "held")
@@ -94,50 +95,63 @@ class EventCutter:
             end = end_of_events(data)
             if end == len(data):
                 return data
-            self._hold(data[end:])
+            held += data[end:]
+            if not end:
+                self._check()
             return data[:end]
+        self._check()
         # Only the seam and what is new are searched, or a long event would be read many times.
         end = end_of_events(bytes(held[-1:]) + data) - 1
         if end <= 0:
-            self._hold(data)
+            held += data
+            self._check()
             return b""
         complete = bytes(held) + data[:end]
         held.clear()
-        self._hold(data[end:])
+        held += data[end:]
         return complete
 
     def take(self) -> bytes:
         """Give what is held back, which is then gone."""
+        self._check()
         held = bytes(self.held)
         self.held.clear()
         return held
 
-    def _hold(self, data: bytes) -> None:
-        self.held += data
-        if len(self.held) > self._limit:
-            check_size(bytes(self.held), self._limit)
+    def _check(self) -> None:
+        if len(self.held) > self._limit and is_over(bytes(self.held), self._limit):
+            raise overlong(self._limit)
 
 
-def check_size(event: bytes, limit: int) -> None:
-    """Raise UpstreamProtocolError if the event, less the line ends after it, is over `limit`."""
-    if len(event.rstrip(b"\r\n")) > limit:
-        raise UpstreamProtocolError(
-            f"the provider sent an event of more than {limit} bytes (limits.event)"
-        )
+def is_over(event: bytes, limit: int) -> bool:
+    """Say whether the event, less the line ends after it, is over `limit`."""
+    return len(event.rstrip(b"\r\n")) > limit
+
+
+def overlong(limit: int) -> UpstreamProtocolError:
+    """Give the error for an event over `limit`; asked again, the provider would say the same."""
+    return UpstreamProtocolError(
+        f"the provider sent an event of more than {limit} bytes (limits.event)", retryable=False
+    )
 
 
 class SseDecoder:
-    """Takes a stream apart: feed it every read, finish it at the end of the stream."""
+    """
+    Takes a stream apart: feed it every read, finish it at the end of the stream.
 
-    __slots__ = ("_cutter", "_limit", "_started")
+    An event over `limit` is an UpstreamProtocolError once those before it have been given.
+    """
+
+    __slots__ = ("_cutter", "_limit", "_over", "_started")
 
     def __init__(self, limit: int) -> None:
         self._cutter = EventCutter(limit)
         self._limit = limit
         self._started = False
+        self._over = False
 
     def feed(self, data: bytes) -> list[Event]:
-        """Give the events that are complete now; UpstreamProtocolError for one over the limit."""
+        """Give the events that are complete now."""
         complete = self._cutter.feed(data)
         return self._parse(complete) if complete else []
 
@@ -146,12 +160,24 @@ class SseDecoder:
         return self._parse(self._cutter.take())
 
     def _parse(self, data: bytes) -> list[Event]:
+        if self._over:
+            raise overlong(self._limit)
         if self._started:
             # A BOM counts at the very beginning only; anywhere else it is part of a field's name.
             data = b"\n" + data if data.startswith(BOM) else data
         elif data:
             self._started = True
         if len(data) > self._limit:
-            for event in data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
-                check_size(event, self._limit)
+            data = self._up_to_limit(data)
         return parse_events(data)
+
+    def _up_to_limit(self, data: bytes) -> bytes:
+        """Give the events before the first that is over the limit; raise where there is none."""
+        events = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n")
+        for index, event in enumerate(events):
+            if is_over(event, self._limit):
+                if not index:
+                    raise overlong(self._limit)
+                self._over = True
+                return b"".join(before + b"\n\n" for before in events[:index])
+        return data

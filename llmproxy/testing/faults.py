@@ -594,7 +594,7 @@ ROWS: tuple[Row, ...] = (
         modes=STREAM,
         limits={"limits.event": "1MiB"},
         seen=FAILED,
-        judged=SICK,
+        judged=HANGING,  # it would be as long again
     ),
     Row(
         fault="a start without content, until `timeouts.first_token`",

@@ -179,7 +179,8 @@ class Speaker:
             rest = self._flow(answer, exchange, held, tail)
         else:
             raise UpstreamProtocolError(
-                f"{self._provider.name}: an answer over {limit} bytes (limits.answer)"
+                f"{self._provider.name}: an answer over {limit} bytes (limits.answer)",
+                retryable=False,  # it would be as long again
             )
         return Reply(
             target=target,

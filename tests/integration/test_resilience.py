@@ -399,7 +399,9 @@ async def test_a_breaker_for_each_model_leaves_the_others_alone(
     assert numbers.value("llm_circuit_state", provider="p0") == 1
 
 
-async def test_the_gateway_s_own_limit_refuses_at_once_where_none_may_wait(start: Start, first: Provider) -> None:
+async def test_the_gateway_s_own_limit_refuses_at_once_where_none_may_wait(
+    start: Start, first: Provider
+) -> None:
     go = asyncio.Event()
     first.then([go, *openai_plain()])
     gateway = await start(chain(first, more="\n[limits]\nin_flight = 1\nqueue = 0\n"))

@@ -136,6 +136,47 @@ def test_an_event_over_the_limit_is_refused_however_it_comes(reads: list[bytes])
             decoder.feed(read)
 
 
+@pytest.mark.parametrize("reads", [1, 3])
+@pytest.mark.parametrize("rest", [b"data: 123456", b"data: 123456\n\ndata: 3\n\n"])
+def test_only_the_event_over_the_limit_is_lost_not_those_before_it(rest: bytes, reads: int) -> None:
+    decoder = SseDecoder(len(b"data: 12345"))
+    good = b"data: 1\n\ndata: 2\n\n"
+
+    before = [*[decoder.feed(b": ping\n\n") for _ in range(reads - 1)], decoder.feed(good + rest)]
+
+    assert before[-1] == [Event("", b"1"), Event("", b"2")]
+    with pytest.raises(UpstreamProtocolError, match="11 bytes"):
+        decoder.feed(b"data: 4\n\n")
+
+
+def test_the_cutter_gives_what_was_whole_before_an_event_over_the_limit() -> None:
+    cutter = EventCutter(10)
+
+    given = [cutter.feed(b"data: 1"), cutter.feed(b"\n\ndata: 2\n\ndata: 34567")]
+
+    assert given == [b"", b"data: 1\n\ndata: 2\n\n"]
+    with pytest.raises(UpstreamProtocolError):
+        cutter.feed(b"8\n\n")
+
+
+@pytest.mark.parametrize("reader", [EventCutter, SseDecoder])
+def test_an_event_over_the_limit_is_one_at_the_end_of_the_stream_too(
+    reader: type[EventCutter] | type[SseDecoder],
+) -> None:
+    made = reader(10)
+    made.feed(b"data: 1\n\ndata: 34567")
+
+    with pytest.raises(UpstreamProtocolError):
+        made.take() if isinstance(made, EventCutter) else made.finish()
+
+
+def test_an_event_over_the_limit_is_not_asked_for_again() -> None:
+    with pytest.raises(UpstreamProtocolError) as raised:
+        SseDecoder(10).feed(b"data: 34567")
+
+    assert (raised.value.retryable, raised.value.fails_over) == (False, True)
+
+
 def test_many_small_events_in_one_read_are_not_over_the_limit() -> None:
     decoder = SseDecoder(len(b"data: 12345"))
 
