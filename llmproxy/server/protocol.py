@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 SEND_BUFFER = 128 * 1024
 WRITE_HIGH = 32 * 1024
-HEAD = 64 * 1024  # bytes of a head that does not come in one read
+HEAD = 64 * 1024  # bytes of a request's head
 GLIMPSE = 4096  # bytes of a refused head that are searched for its dialect
 
 HOST, EXPECT = istr("Host"), istr("Expect")
@@ -97,6 +97,8 @@ class GatewayProtocol(web.RequestHandler):
         if messages:
             if type(messages[-1][0]) is _ErrInfo:
                 self._refused(data)
+            elif self._head_size + len(data) > HEAD:
+                self._judge_heads()
         elif self._waiter is not None:
             self._half_a_head(data)
 
@@ -183,6 +185,17 @@ class GatewayProtocol(web.RequestHandler):
         if self._head_size > HEAD:
             self._refuse(431, InvalidRequest(f"the request's head is over {HEAD} bytes"))
 
+    def _judge_heads(self) -> None:
+        """Refuse a head that is too large although it came, in one read or with its last part."""
+        for place, (message, _) in enumerate(self._messages):
+            if isinstance(message, RawRequestMessage) and _size_of(message) > HEAD:
+                self._dialect = _dialect_of(_start_of(message))
+                error = InvalidRequest(f"the request's head is over {HEAD} bytes")
+                self._messages[place] = (_ErrInfo(431, error, ""), EMPTY_PAYLOAD)
+                while len(self._messages) > place + 1:
+                    self._messages.pop()
+                return
+
     def _head_late(self) -> None:
         if self._head_of != self._request_count or self._waiter is None:
             return  # it came
@@ -209,6 +222,17 @@ class GatewayProtocol(web.RequestHandler):
             self._lingering_time = 0.0
             super().close()  # after the answer to this request, so that there is no second one
             request.content.set_exception(web.RequestPayloadError("badly framed"))
+
+
+def _size_of(message: RawRequestMessage) -> int:
+    """Give about the bytes of a head that has been parsed."""
+    fields = sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
+    return len(message.path) + fields
+
+
+def _start_of(message: RawRequestMessage) -> bytes:
+    lines = [message.path.encode("utf-8", "replace"), *(name for name, _ in message.raw_headers)]
+    return b":\n".join(lines)[:GLIMPSE]
 
 
 def _dialect_of(head: bytes) -> str:

@@ -710,6 +710,49 @@ async def test_a_head_of_many_long_lines_is_a_431(start: Start, first: Provider)
     assert after == b""
 
 
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+@pytest.mark.parametrize("begun", [0, 3])
+async def test_a_head_is_too_large_also_when_its_end_comes_at_once(
+    start: Start, first: Provider, begun: int, dialect: str
+) -> None:
+    gateway = await open_gateway(start, first)
+    lines = [b"x: " + b"y" * 15_000] * 5
+    path = CHAT if dialect == "openai" else b"/v1/messages"
+    whole = head(*lines, LENGTH, first=b"POST " + path + b" HTTP/1.1") + BODY
+    parts = [whole[: begun * 15_000], whole[begun * 15_000 :]]
+    async with Client(gateway.port) as client:
+        await client.send(b"\r\n")
+        await gateway.get("/livez")  # by then the connection is the first of two
+        server = gateway._runner.server
+        assert server is not None
+        for part in filter(None, parts):  # in one read, as some event loops do
+            server.connections[0].data_received(part)
+        answered = await client.answer()
+        after = await client.closed()
+
+    assert answered.status == 431
+    assert_error(answered, dialect)
+    assert after == b""
+    assert first.requests == []
+
+
+async def test_a_body_larger_than_a_head_may_be_comes_with_its_head(
+    start: Start, first: Provider
+) -> None:
+    gateway = await open_gateway(start, first)
+    body = BODY + b" " * 200_000
+    async with Client(gateway.port) as client:
+        await client.send(b"\r\n")
+        await gateway.get("/livez")  # by then the connection is the first of two
+        server = gateway._runner.server
+        assert server is not None
+        length = b"content-length: %d" % len(body)
+        server.connections[0].data_received(head(length) + body)
+        answered = await client.answer()
+
+    assert answered.status == 200
+
+
 async def test_an_upload_of_the_smallest_chunks_is_read_to_its_end(
     start: Start, first: Provider
 ) -> None:
