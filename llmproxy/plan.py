@@ -184,7 +184,6 @@ class Planner:
             attempt(
                 in_flight=line.in_flight,
                 breakers=line.breakers,
-                timeouts=line.config.timeouts,
                 observer=self._services.metrics,
                 clock=clock,
             ),
@@ -215,5 +214,4 @@ def _log(result: Reloaded) -> None:
 
 def _address(config: ProviderConfig) -> tuple[object, ...]:
     """Give what makes a connection the one that it is."""
-    timeouts = config.timeouts
-    return config.kind, config.base_url, config.ca_file, config.proxy, timeouts.connect, config.mock
+    return config.kind, config.base_url, config.ca_file, config.proxy, config.mock

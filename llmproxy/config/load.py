@@ -94,6 +94,13 @@ def without_none(hint: Any) -> tuple[Any, bool]:
     return proper, True
 
 
+def overridden_by(hint: Any) -> Any | None:
+    """Give the table whose single options may stand there; None where the type says otherwise."""
+    if get_origin(hint) is Annotated and is_dataclass(table := get_args(hint)[1]):
+        return table
+    return None
+
+
 class _Loader:
     """Makes what a type asks of what TOML gives, and notes what does not fit."""
 
@@ -110,7 +117,9 @@ class _Loader:
         raw = dict(raw)
         providers = raw.pop("providers", {})
         config: Config = self._table(Config, raw, "", {})
-        shared = {name: getattr(config, name) for name in ("retry", "breaker", "timeouts")}
+        shared = {
+            name: _inherited(getattr(config, name)) for name in ("retry", "breaker", "timeouts")
+        }
         hint = Mapping[str, ProviderConfig]
         loaded = self._value(hint, providers, "providers", inherited=shared)
         if loaded is ABSENT:
@@ -151,7 +160,7 @@ class _Loader:
                 return self._secret(raw, place, option)
             if is_dataclass(proper) and proper is not Target:
                 return self._table(proper, raw, place, inherited)
-            if get_origin(proper) in (tuple, Mapping):
+            if get_origin(proper) in (tuple, Mapping) or overridden_by(proper):
                 return self._several(proper, raw, place, inherited)
             return _scalar(proper, raw, option)
         except Refused as refused:
@@ -163,7 +172,7 @@ class _Loader:
         if not isinstance(raw, dict):
             raise Refused(f"a table is expected, not {kind_of(raw)}")
         options = options_of(table)
-        self._refuse_unknown(raw, options, place, inherited)
+        self._refuse_unknown(raw, options, place)
         values = dict(inherited)
         for name, (option, hint) in options.items():
             value = ABSENT
@@ -178,12 +187,21 @@ class _Loader:
                 values[name] = _stand_in(hint)
         return table(**values)
 
+    def _overrides(self, table: Any, raw: object, place: str) -> dict[str, Any]:
+        """Give what stands there of the table's options, by name; nothing fills the rest."""
+        if not isinstance(raw, dict):
+            raise Refused(f"a table is expected, not {kind_of(raw)}")
+        options = options_of(table)
+        self._refuse_unknown(raw, options, place)
+        values = {
+            name: self._value(hint, raw[name], at(place, name), option)
+            for name, (option, hint) in options.items()
+            if name in raw
+        }
+        return {name: value for name, value in values.items() if value is not ABSENT}
+
     def _refuse_unknown(
-        self,
-        raw: dict[str, Any],
-        options: Mapping[str, tuple[Option, Any]],
-        place: str,
-        inherited: Mapping[str, Any],
+        self, raw: dict[str, Any], options: Mapping[str, tuple[Option, Any]], place: str
     ) -> None:
         for key, value in raw.items():
             if key not in options:
@@ -193,14 +211,13 @@ class _Loader:
                 if parent == "models" and isinstance(value, dict):  # an unquoted dot parts keys
                     hint = f': write [models."{name}.{key}"], with quotes around the name'
                 self._findings.problem(at(place, key), f"unknown key{hint}")
-            elif key in inherited and not options[key][0].metadata["overridable"]:
-                table = place.rpartition(".")[2]
-                self._findings.problem(at(place, key), f"stands in the global [{table}] only")
 
     def _several(
         self, hint: Any, raw: object, place: str, inherited: Mapping[str, Any]
     ) -> tuple[Any, ...] | dict[str, Any]:
-        """Give what is right of an array, or of a table whose keys are the user's."""
+        """Give what is right of an array, or of a table whose keys are for the user to choose."""
+        if (table := overridden_by(hint)) is not None:
+            return self._overrides(table, raw, place)
         if get_origin(hint) is tuple:
             (entry, _) = get_args(hint)
             if not isinstance(raw, list):
@@ -289,6 +306,16 @@ def _stand_in(hint: Any) -> Any:
     if get_origin(hint) is Literal:
         return get_args(hint)[0]
     return () if get_origin(hint) is tuple else ""
+
+
+def _inherited(table: Any) -> Any:
+    """Give a global table as the providers inherit it."""
+    own = {
+        name: option.default
+        for name, (option, _) in options_of(type(table)).items()
+        if not option.metadata["inherited"]
+    }
+    return replace(table, **own)
 
 
 def _fields_of(base: Any) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from ..core.exchange import Json, Target
 from ..core.secret import Secret
 from .findings import quoted
-from .load import Option, is_required, options_of, without_none
+from .load import Option, is_required, options_of, overridden_by, without_none
 from .schema import BreakerConfig, Config, ProviderConfig, RetryConfig, TimeoutsConfig
 from .values import DURATION, SIZE, TARGET, written_duration, written_size
 
@@ -95,8 +95,6 @@ def _section(title: str, table: Any, *, before: str = "") -> Iterator[str]:
     yield "|---|---|---|---|"
     for name, (option, hint) in options_of(table).items():
         meaning = option.metadata["doc"].replace("|", "\\|")
-        if not option.metadata["overridable"]:
-            meaning += " Not for single providers."
         if option.metadata["at_start"]:
             meaning += " A change takes a restart."
         yield f"| `{name}` | {_value(hint, option)} | {_default(hint, option)} | {meaning} |"
@@ -110,7 +108,7 @@ def _value(hint: Any, option: Option) -> str:
         return ", ".join(f"`{quoted(word)}`" for word in get_args(proper))
     if get_origin(proper) is tuple:
         return "array of texts"
-    if is_dataclass(proper) or get_origin(proper) is Mapping:
+    if is_dataclass(proper) or get_origin(proper) is Mapping or overridden_by(proper):
         return "table"
     kind = get_args(proper)[1] if get_origin(proper) is Annotated else KINDS[proper]
     least, most = option.metadata["least"], option.metadata["most"]
@@ -160,8 +158,6 @@ def _object(table: Any, *, inherits: bool) -> Json:
     options = options_of(table)
     properties = {}
     for name, (option, hint) in options.items():
-        if inherits and not option.metadata["overridable"]:
-            continue
         schema = _schema(hint, option, inherits=table is ProviderConfig)
         schema = {"description": option.metadata["doc"], **schema}
         written = None if inherits or is_required(option) else written_default(hint, option)
@@ -185,6 +181,8 @@ def _schema(hint: Any, option: Option | None = None, *, inherits: bool = False) 
         schema: Json = {"type": "array", "items": _schema(get_args(proper)[0])}
     elif get_origin(proper) is Mapping:
         schema = {"type": "object", "additionalProperties": _schema(get_args(proper)[1])}
+    elif (table := overridden_by(proper)) is not None:
+        return _object(table, inherits=True)
     elif get_origin(proper) is Literal:
         schema = {"type": "string", "enum": list(get_args(proper))}
     elif is_dataclass(proper) and proper is not Target:

@@ -26,21 +26,21 @@ def option(
     factory: Any = MISSING,
     least: float | None = None,
     most: float | None = None,
-    overridable: bool = True,
+    inherited: bool = True,
     at_start: bool = False,
 ) -> Any:
     """
     Give a dataclass field that carries its documentation; without a default it is required.
 
-    Numbers are above zero, or from `least` (which may be zero) to `most`. Not `overridable`: the
-    option stands in the global table only, not in a provider's own. `at_start`: it is read once,
-    and a reload does not change it.
+    Numbers are above zero, or from `least` (which may be zero) to `most`. Not `inherited`: a
+    provider's own table does not take it over from the global one, for it means something else
+    there. `at_start`: it is read once, and a reload does not change it.
     """
     metadata = {
         "doc": doc,
         "least": least,
         "most": most,
-        "overridable": overridable,
+        "inherited": inherited,
         "at_start": at_start,
     }
     if factory is not MISSING:
@@ -107,18 +107,32 @@ class BreakerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeoutsConfig:
-    """Time limits of one attempt, and of the whole request."""
+    """
+    Time limits of one attempt, and of the whole request.
+
+    Each may be set for a provider, and for a model, which wins.
+    """
 
     connect: Seconds = option("Until the provider's connection stands.", 5.0)
+    first_byte: Seconds | None = option(
+        "Until the head of the provider's answer has come, of a stream or a plain one; `none`: "
+        "only the two below bound it.",
+        None,
+    )
     first_token: Seconds = option("Streams: until the first content.", 120.0)
     response: Seconds = option("Plain answers: until the body is complete.", 600.0)
     idle: Seconds = option("Between two reads of a stream, or of a large plain answer.", 120.0)
     client_stall: Seconds = option("A client that does not read its answer is dropped.", 30.0)
     total: Seconds | None = option(
-        "The whole request, retries and stream included; `none`: no limit.",
+        "The whole request, retries and stream included; `none`: no limit. A provider's own "
+        "bounds one attempt there, from its start to the last byte of its answer.",
         None,
-        overridable=False,
+        inherited=False,
     )
+
+
+TimeoutOverrides: TypeAlias = Annotated[Mapping[str, Any], TimeoutsConfig]
+"""What stands in a table of single options of `TimeoutsConfig`, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,6 +281,11 @@ class ModelConfig:
     targets: tuple[Target, ...] = option(
         '`"provider/model"`, tried in this order. Under a wildcard a target\'s model `*` is the '
         "name as asked, and `*` within a longer one what the name's `*` matched."
+    )
+    timeouts: TimeoutOverrides = option(
+        "Single options of `[timeouts]` for this model; they win over those of its providers, "
+        "and `total` bounds the whole request. Under a wildcard: for each name it matches.",
+        factory=dict,
     )
 
 

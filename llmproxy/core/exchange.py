@@ -1,6 +1,7 @@
 """One request, from the call to its outcome: a record that gains facts on the way."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
@@ -18,6 +19,11 @@ class Watching(Protocol):
     def until(self, when: float, error: Callable[[], BaseException]) -> None:
         """End it with `error()` at time `when`, instead of what was set before."""
 
+    def nearer(
+        self, when: float, error: Callable[[], BaseException]
+    ) -> AbstractContextManager[None]:
+        """Set a limit that comes before the present one; at the end that one is set again."""
+
     def rest(self) -> None:
         """Set no limit any more, until the next."""
 
@@ -26,6 +32,26 @@ class Watching(Protocol):
 
     def interrupt(self, error: BaseException) -> None:
         """End it with `error` now."""
+
+
+class Timeouts(Protocol):
+    """The time limits of an attempt, in seconds; see `config.schema.TimeoutsConfig`."""
+
+    @property
+    def connect(self) -> float: ...
+    @property
+    def first_byte(self) -> float | None: ...
+    @property
+    def first_token(self) -> float: ...
+    @property
+    def response(self) -> float: ...
+    @property
+    def idle(self) -> float: ...
+    @property
+    def client_stall(self) -> float: ...
+    @property
+    def total(self) -> float | None:
+        """Bounds one whole attempt."""
 
 
 class Outcome(StrEnum):
@@ -87,12 +113,15 @@ class Route:
     Where a model's requests go: `targets` in the order to try.
 
     `configured` says that the configuration spells the public name out, so that it may stand
-    in a metric before a provider has accepted it.
+    in a metric before a provider has accepted it. `timeouts` has the limits of an attempt for this
+    model, by the provider's name, and `total` the seconds that the whole request may take.
     """
 
     model: str
     targets: tuple[Target, ...]
     configured: bool
+    timeouts: Mapping[str, Timeouts] = field(default_factory=dict)
+    total: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

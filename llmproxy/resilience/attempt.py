@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from ..config.schema import TimeoutsConfig
 from ..core.errors import (
     DeadlineExceeded,
     LLMProxyError,
@@ -30,7 +29,6 @@ def attempt(
     *,
     in_flight: InFlight,
     breakers: Breakers,
-    timeouts: TimeoutsConfig,
     observer: AttemptObserver,
     clock: Clock,
 ) -> Layer:
@@ -38,8 +36,9 @@ def attempt(
     Hold a place at the provider and the breaker's permit from the call until the reply is closed.
 
     Raises Refused where there is no place, also after a wait if the exchange is insistent, or the
-    circuit is open: then nothing was attempted. Else the attempt is recorded and clipped to the limits: its own, and what the request has
-    left. A configured limit that ends it is an UpstreamTimeout, which blames the provider; the
+    circuit is open: then nothing was attempted. Else the attempt is recorded and clipped to the
+    limits: those of the route for this provider, and what the request has left. A configured
+    limit that ends it is an UpstreamTimeout, which blames the provider; the
     client's own deadline a DeadlineExceeded, which blames nobody.
     """
 
@@ -73,7 +72,7 @@ def attempt(
             assert watch is not None
             try:
                 observer.attempt_started(exchange, record)
-                watch.until(*_limit(timeouts, exchange, record))
+                watch.until(*_limit(exchange, record))
                 reply = await send(exchange, target)
             except BaseException as raised:
                 watch.rest()
@@ -94,12 +93,14 @@ def attempt(
     return layer
 
 
-def _limit(
-    timeouts: TimeoutsConfig, exchange: Exchange, attempt: Attempt
-) -> tuple[float, Callable[[], LLMProxyError]]:
+def _limit(exchange: Exchange, attempt: Attempt) -> tuple[float, Callable[[], LLMProxyError]]:
     """Give the time at which the attempt ends, and the error that says why."""
+    assert exchange.route is not None
+    timeouts = exchange.route.timeouts[attempt.target.provider]
     streamed = exchange.stream
     limit = timeouts.first_token if streamed else timeouts.response
+    if timeouts.total is not None and timeouts.total < limit:
+        limit = timeouts.total
     if attempt.started + limit <= exchange.deadline:
         what = "no first token" if streamed else "no complete answer"
         return attempt.started + limit, lambda: UpstreamTimeout(

@@ -13,7 +13,8 @@ also when both come at once.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import inf
 from types import TracebackType
 from typing import Self
@@ -94,6 +95,15 @@ class Watch:
     def rest(self) -> None:
         """Set no limit any more, until the next."""
         self.when = inf
+
+    @contextmanager
+    def nearer(self, when: float, error: Callable[[], BaseException]) -> Iterator[None]:
+        """Set a limit that comes before the present one; at the end that one is set again."""
+        former, former_error = self.when, self._error
+        if when < former:
+            self.until(when, error)
+        yield
+        self.when, self._error = former, former_error
 
     def claim(self, error: BaseException) -> BaseException:
         """

@@ -5,13 +5,14 @@ The exact public name comes first, then `provider/model`, then the wildcard with
 literal text. Exact names are one look-up; what clients make up is not kept.
 """
 
+from dataclasses import replace
 from difflib import get_close_matches
 from itertools import islice, pairwise
 
-from ..config.schema import Config
+from ..config.schema import Config, ModelConfig
 from ..config.wildcard import matched, overlap
 from ..core.errors import ModelNotFound, PermissionDenied
-from ..core.exchange import Principal, Route, Target
+from ..core.exchange import Principal, Route, Target, Timeouts
 
 LONGEST_SHOWN = 100  # characters of an unknown name; more is neither compared nor repeated
 MOST_COMPARED = 500  # names; comparing costs some microseconds each
@@ -21,14 +22,17 @@ class RouteTable:
     """The configured models, ready to be asked."""
 
     def __init__(self, config: Config) -> None:
-        self._providers = frozenset(config.providers)
+        self._timeouts: dict[str, Timeouts] = {
+            name: provider.timeouts for name, provider in config.providers.items()
+        }
+        self._total = config.timeouts.total
         self._exact = {
-            name: Route(model=name, targets=model.targets, configured=True)
+            name: self._route(name, model, config)
             for name, model in config.models.items()
             if "*" not in name
         }
         self._wildcards = tuple(
-            (name, model.targets)
+            self._route(name, model, config)
             for name, model in sorted(
                 config.models.items(), key=lambda entry: len(entry[0]), reverse=True
             )
@@ -58,9 +62,10 @@ class RouteTable:
         They are in the order in which they are tried; `may_use` says which names the key may use.
         """
         return [
-            (pattern, targets)
-            for pattern, targets in self._wildcards
-            if principal.models is None or any(overlap(pattern, one) for one in principal.models)
+            (route.model, route.targets)
+            for route in self._wildcards
+            if principal.models is None
+            or any(overlap(route.model, one) for one in principal.models)
         ]
 
     def pairs(self) -> list[tuple[str, str]]:
@@ -74,29 +79,54 @@ class RouteTable:
 
     def neighbours(self) -> list[tuple[str, str]]:
         """Give each (from, to) of providers that follow each other in a model's targets, once."""
-        targets = [route.targets for route in self._exact.values()]
-        targets += [wildcard for _, wildcard in self._wildcards]
         found = {
             (one.provider, next_one.provider): None
-            for order in targets
-            for one, next_one in pairwise(order)
+            for route in (*self._exact.values(), *self._wildcards)
+            for one, next_one in pairwise(route.targets)
             if one.provider != next_one.provider
         }
         return list(found)
 
+    def _route(self, name: str, model: ModelConfig, config: Config) -> Route:
+        """Give the route of a configured name, or what the routes under a wildcard are made of."""
+        own = {option: limit for option, limit in model.timeouts.items() if option != "total"}
+        timeouts = self._timeouts
+        if own:
+            timeouts = {
+                target.provider: replace(config.providers[target.provider].timeouts, **own)
+                for target in model.targets
+            }
+        return Route(
+            model=name,
+            targets=model.targets,
+            configured=True,
+            timeouts=timeouts,
+            total=model.timeouts.get("total", self._total),
+        )
+
     def _direct(self, model: str) -> Route | None:
         provider, _, name = model.partition("/")
-        if provider not in self._providers or not name:
+        if provider not in self._timeouts or not name:
             return None
         return Route(
-            model=model, targets=(Target(provider=provider, model=name),), configured=False
+            model=model,
+            targets=(Target(provider=provider, model=name),),
+            configured=False,
+            timeouts=self._timeouts,
+            total=self._total,
         )
 
     def _by_wildcard(self, model: str) -> Route | None:
-        for pattern, targets in self._wildcards:
-            if (star := matched(pattern, model)) is not None:
-                resolved = dict.fromkeys(_filled(target, model, star) for target in targets)
-                return Route(model=model, targets=tuple(resolved), configured=False)
+        for route in self._wildcards:
+            if (star := matched(route.model, model)) is not None:
+                resolved = dict.fromkeys(_filled(target, model, star) for target in route.targets)
+                return Route(
+                    model=model,
+                    targets=tuple(resolved),
+                    configured=False,
+                    timeouts=route.timeouts,
+                    total=route.total,
+                )
         return None
 
     def _not_found(self, model: str, principal: Principal) -> str:

@@ -32,12 +32,13 @@ async def chat(request: web.Request) -> web.StreamResponse:
     exchange.model = exchange.call.model
     exchange.stream = exchange.call.stream
     exchange.repeated = _repeated(exchange.headers)
-    _set_deadline(exchange, config.timeouts.total)
+    patience = _patience(exchange)
     assert exchange.principal is not None
     exchange.route = plan.routes.resolve(exchange.model, exchange.principal)
+    _set_deadline(exchange, exchange.route.total, patience)
     reply = await gateway.open(exchange)
     exchange.drop_call()
-    timeouts = config.providers[reply.target.provider].timeouts
+    timeouts = exchange.route.timeouts[reply.target.provider]
     try:
         response = await relay(request, exchange, reply, timeouts)
     except BaseException as raised:
@@ -98,11 +99,10 @@ def _repeated(headers: Mapping[str, str]) -> int:
     return int(count) if count.isdecimal() and count.isascii() and len(count) < 4 else 0
 
 
-def _set_deadline(exchange: Exchange, total: float | None) -> None:
-    """Bound the whole by the configured total, and the wait for the first byte by the client's."""
+def _set_deadline(exchange: Exchange, total: float | None, patience: float) -> None:
+    """Bound the whole by the configured total, and all before the first byte by the client's."""
     exchange.ends_by = inf if total is None else exchange.started + total
     exchange.deadline = exchange.ends_by
-    patience = _patience(exchange)
     if patience < exchange.deadline:
         exchange.deadline = patience
         exchange.impatient = True

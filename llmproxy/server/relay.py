@@ -15,9 +15,8 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from ..config.schema import TimeoutsConfig
 from ..core.errors import LLMProxyError, UpstreamTimeout
-from ..core.exchange import Exchange
+from ..core.exchange import Exchange, Timeouts
 from ..core.reply import Reply
 from .whole import send_whole
 
@@ -29,12 +28,12 @@ LINGER = 1.0  # seconds that a provider has to end its answer after the terminal
 
 
 async def relay(
-    request: web.Request, exchange: Exchange, reply: Reply, timeouts: TimeoutsConfig
+    request: web.Request, exchange: Exchange, reply: Reply, timeouts: Timeouts
 ) -> web.StreamResponse:
     """
     Send the reply on; gives the finished response, or raises ConnectionError when it was cut.
 
-    `timeouts` are the provider's. An answer that broke off is noted in `exchange.error`.
+    `timeouts` are the provider's for this model. An answer that broke off is noted in `exchange.error`.
     """
     exchange.streamed = reply.streamed
     exchange.status = reply.status
@@ -73,12 +72,14 @@ def abort(request: web.Request) -> None:
 
 
 async def _move(
-    response: web.StreamResponse, exchange: Exchange, reply: Reply, timeouts: TimeoutsConfig
+    response: web.StreamResponse, exchange: Exchange, reply: Reply, timeouts: Timeouts
 ) -> None:
     """Move all parts; raises what broke the answer off, ConnectionError if the client did."""
     watch = exchange.watch
     assert watch is not None
     ends_by = exchange.ends_by
+    if timeouts.total is not None:
+        ends_by = min(ends_by, exchange.attempts[-1].started + timeouts.total)
     if reply.rest is not None and not reply.streamed:
         ends_by = min(ends_by, exchange.attempts[-1].started + timeouts.response)
 
@@ -120,7 +121,7 @@ async def _told(
     exchange: Exchange,
     reply: Reply,
     error: LLMProxyError,
-    timeouts: TimeoutsConfig,
+    timeouts: Timeouts,
 ) -> bool:
     """Write the error as the stream's last event; False where the answer has no place for one."""
     if reply.ending.told:

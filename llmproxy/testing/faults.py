@@ -326,6 +326,14 @@ ROWS: tuple[Row, ...] = (
         judged=HANGING,
     ),
     Row(
+        fault="no head within `timeouts.first_byte`",
+        moment=Moment.BEFORE_HEAD,
+        says=(End.HANG,),
+        limits={"timeouts.first_byte": "60ms"},
+        seen=LATE,
+        judged=HANGING,
+    ),
+    Row(
         fault="no answer within `timeouts.total`",
         moment=Moment.BEFORE_HEAD,
         says=(End.HANG,),

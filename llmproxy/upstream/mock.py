@@ -30,7 +30,7 @@ class MockUpstream:
         self._config = config
         self._uniform = uniform
 
-    async def send(self, request: HttpRequest) -> Answer:
+    async def send(self, request: HttpRequest, connect: float | None = None) -> Answer:
         if request.method == "GET":
             return _MockAnswer(200, {"Content-Type": "application/json"}, _once(MODELS))
         config = self._config

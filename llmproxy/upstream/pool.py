@@ -26,13 +26,11 @@ class Pool(TCPConnector):
         self,
         *,
         context: ssl.SSLContext | bool,
-        connect: float,
         loop: asyncio.AbstractEventLoop,
         keep_alive: float = KEEP_ALIVE,
     ) -> None:
         super().__init__(limit=0, ttl_dns_cache=10, ssl=context, loop=loop)
         self._factory = partial(Wire, self, loop)  # type: ignore[assignment]  # is invariant
-        self._connect = ClientTimeout(total=None, connect=connect)
         self._keep_alive = keep_alive
         self._idle: deque[Wire] = deque()
         self._sweep: asyncio.TimerHandle | None = None
@@ -46,9 +44,9 @@ class Pool(TCPConnector):
             wire.drop()
         return None
 
-    async def lease(self, origin: ClientRequest) -> Wire:
-        """Lease a new connection; raises what aiohttp raises."""
-        lease = await self.connect(origin, [], self._connect)
+    async def lease(self, origin: ClientRequest, connect: float | None) -> Wire:
+        """Lease a new connection, made within `connect` seconds; raises what aiohttp raises."""
+        lease = await self.connect(origin, [], ClientTimeout(total=None, connect=connect))
         assert isinstance(lease.protocol, Wire)
         lease.protocol.lease = lease
         return lease.protocol
@@ -91,6 +89,4 @@ def open_session(config: ProviderConfig, loop: asyncio.AbstractEventLoop) -> aio
     if config.ca_file is not None:
         context = ssl.create_default_context()
         context.load_verify_locations(cafile=config.ca_file)  # besides the system's
-    return aiohttp.ClientSession(
-        connector=Pool(context=context, connect=config.timeouts.connect, loop=loop)
-    )
+    return aiohttp.ClientSession(connector=Pool(context=context, loop=loop))

@@ -45,8 +45,12 @@ class Answer(Protocol):
 class Upstream(Protocol):
     """The way to one provider."""
 
-    async def send(self, request: HttpRequest) -> Answer:
-        """Send, and wait for the answer's head; raises UpstreamError."""
+    async def send(self, request: HttpRequest, connect: float | None = None) -> Answer:
+        """
+        Send, and wait for the answer's head; raises UpstreamError.
+
+        A connection that is not made within `connect` seconds is one; None sets no limit.
+        """
 
     async def close(self) -> None:
         """Close the connections, those in use as well."""
@@ -75,7 +79,7 @@ class HttpUpstream:
         self._origin: ClientRequest | None = None
         self._start = lru_cache(maxsize=64)(partial(start, proxied=self._proxy is not None))
 
-    async def send(self, request: HttpRequest) -> Answer:
+    async def send(self, request: HttpRequest, connect: float | None = None) -> Answer:
         """
         Send, and wait for the answer's head.
 
@@ -89,7 +93,7 @@ class HttpUpstream:
             while True:
                 kept = wire is not None
                 if wire is None:
-                    wire = await self._pool.lease(self._where(request))
+                    wire = await self._pool.lease(self._where(request), connect)
                 answer = wire.ask(said)
                 try:
                     await answer.opened

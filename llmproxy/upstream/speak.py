@@ -10,11 +10,12 @@ to 256 KiB; a larger one in the client's own dialect flows, if its transfer tell
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
 from typing import NoReturn
 
 from ..config.schema import LimitsConfig
-from ..core.errors import UpstreamProtocolError, UpstreamStatusError
-from ..core.exchange import Clock, Exchange, Target
+from ..core.errors import UpstreamProtocolError, UpstreamStatusError, UpstreamTimeout
+from ..core.exchange import Clock, Exchange, HttpRequest, Target
 from ..core.reply import Reply, Send
 from ..dialects.passthrough import PlainTail
 from ..dialects.registry import WIRES, translator, word
@@ -67,7 +68,13 @@ class Speaker:
         reader = translator(
             call, dialect, provider=provider.name, limits=self._limits, now=int(self._wall())
         )
-        answer = await self._upstream.send(request)
+        assert exchange.route is not None
+        timeouts = exchange.route.timeouts[provider.name]
+        connect, first_byte = timeouts.connect, timeouts.first_byte
+        if first_byte is None:
+            answer = await self._upstream.send(request, connect)
+        else:
+            answer = await self._begun(exchange, request, connect, first_byte)
         try:
             if not 200 <= answer.status < 300:
                 await self._refused(answer, dialect)
@@ -83,6 +90,16 @@ class Speaker:
         answer.headers = NO_HEADERS
         reply.add_done_callback(_settle(exchange, answer, reader))
         return reply
+
+    async def _begun(
+        self, exchange: Exchange, request: HttpRequest, connect: float, limit: float
+    ) -> Answer:
+        """Send, and wait for the answer's head, up to `limit` seconds of the attempt."""
+        assert exchange.watch is not None
+        provider = self._provider.name
+        late = partial(UpstreamTimeout, f"{provider} did not begin its answer within {limit:g} s")
+        with exchange.watch.nearer(exchange.attempts[-1].started + limit, late):
+            return await self._upstream.send(request, connect)
 
     async def _refused(self, answer: Answer, dialect: str) -> NoReturn:
         try:

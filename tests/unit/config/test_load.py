@@ -167,10 +167,37 @@ def test_a_provider_that_is_wrong_still_counts_as_named() -> None:
     assert [problem.partition(":")[0] for problem in found] == ["providers.a.kind"]
 
 
-def test_a_whole_request_limit_is_not_for_single_providers() -> None:
-    found = problems(f'{PROVIDER}\n[providers.here.timeouts]\ntotal = "5s"')
+def test_a_provider_s_total_is_its_own_and_not_the_whole_request_s() -> None:
+    config = load(
+        f'{PROVIDER}\n[providers.here.timeouts]\ntotal = "5s"\n'
+        '[providers.second]\nkind = "mock"\n[timeouts]\ntotal = "1m"\n'
+    )
 
-    assert found == ["providers.here.timeouts.total: stands in the global [timeouts] only"]
+    totals = [config.providers[name].timeouts.total for name in ("here", "second")]
+    assert (config.timeouts.total, totals) == (60.0, [5.0, None])
+
+
+def test_a_model_has_the_limits_that_are_its_own_and_no_others() -> None:
+    config = load(
+        f'{PROVIDER}\n[models.m]\ntargets = ["here/m"]\n'
+        '[models.m.timeouts]\nidle = "5m"\ntotal = "none"\n'
+    )
+
+    assert config.models["m"].timeouts == {"idle": 300.0, "total": None}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("timeouts.idel = 1", "models.m.timeouts.idel: unknown key (did you mean idle?)"),
+        ("timeouts.idle = 0", "models.m.timeouts.idle: the number has to be above 0"),
+        ("timeouts = 5", "models.m.timeouts: a table is expected, not a number"),
+    ],
+)
+def test_a_model_s_limits_are_judged_like_a_provider_s(line: str, problem: str) -> None:
+    found = problems(f'{PROVIDER}\n[models.m]\ntargets = ["here/m"]\n{line}\n')
+
+    assert found == [problem]
 
 
 @pytest.mark.parametrize(

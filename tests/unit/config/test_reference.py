@@ -137,8 +137,10 @@ def test_the_schema_refuses_unknown_keys_in_every_table() -> None:
     assert closed(json_schema())
 
 
-def test_the_schema_of_a_providers_own_table_has_no_defaults_and_no_total() -> None:
-    provider = json_schema()["properties"]["providers"]["additionalProperties"]["properties"]
+@pytest.mark.parametrize("owner", ["providers", "models"])
+def test_the_schema_of_an_overriding_table_has_all_options_and_no_defaults(owner: str) -> None:
+    whole = json_schema()["properties"]
+    own = whole[owner]["additionalProperties"]["properties"]["timeouts"]["properties"]
 
-    assert "total" not in provider["timeouts"]["properties"]
-    assert all("default" not in one for one in provider["timeouts"]["properties"].values())
+    assert set(own) == set(whole["timeouts"]["properties"])
+    assert all("default" not in one for one in own.values())

@@ -56,6 +56,37 @@ async def test_no_limit_any_more_lets_the_block_go_on() -> None:
         await waiting
 
 
+async def test_a_nearer_limit_ends_the_block_with_its_own_error() -> None:
+    loop = asyncio.get_running_loop()
+
+    with pytest.raises(KeyError), Watch(Watches()) as watch:
+        watch.until(loop.time() + 30.0, late)
+        with watch.nearer(loop.time() + 0.01, KeyError):
+            await loop.create_future()
+
+
+async def test_after_a_nearer_limit_the_former_one_is_in_force() -> None:
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+
+    with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
+        watch.until(start + 0.05, late)
+        with watch.nearer(start + 0.01, KeyError):
+            pass
+        await loop.create_future()
+
+    assert loop.time() - start >= 0.049
+
+
+async def test_a_limit_that_comes_before_a_nearer_one_stays_in_force() -> None:
+    loop = asyncio.get_running_loop()
+
+    with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
+        watch.until(loop.time() + 0.01, late)
+        with watch.nearer(loop.time() + 30.0, KeyError):
+            await loop.create_future()
+
+
 async def test_an_interruption_raises_its_error() -> None:
     loop = asyncio.get_running_loop()
 

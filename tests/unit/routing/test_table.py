@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmproxy.config.schema import Config, ModelConfig, ProviderConfig
+from llmproxy.config.schema import Config, ModelConfig, ProviderConfig, TimeoutsConfig
 from llmproxy.core.errors import ModelNotFound, PermissionDenied
 from llmproxy.core.exchange import Principal, Target
 from llmproxy.routing.table import RouteTable, may_use, public_name
@@ -34,6 +34,33 @@ def resolved(routes: RouteTable, model: str, principal: Principal = ANYONE) -> s
 
 def limited(*models: str) -> Principal:
     return Principal(key="team", models=frozenset(models))
+
+
+def test_a_model_s_own_limits_win_and_those_of_each_provider_fill_the_rest() -> None:
+    routes = RouteTable(
+        Config(
+            timeouts=TimeoutsConfig(total=60.0),
+            providers={
+                name: ProviderConfig(kind="mock", timeouts=TimeoutsConfig(idle=idle, total=9.0))
+                for name, idle in (("a", 1.0), ("b", 2.0))
+            },
+            models={
+                "m": ModelConfig(
+                    targets=(target("a/x"), target("b/x")),
+                    timeouts={"first_token": 5.0, "total": None},
+                ),
+                "w-*": ModelConfig(targets=(target("a/*"),), timeouts={"idle": 7.0}),
+            },
+        )
+    )
+
+    own, wild, direct = (routes.resolve(name, ANYONE) for name in ("m", "w-1", "b/x"))
+
+    assert [own.timeouts[name].first_token for name in "ab"] == [5.0, 5.0]
+    assert [own.timeouts[name].idle for name in "ab"] == [1.0, 2.0]
+    assert [own.timeouts[name].total for name in "ab"] == [9.0, 9.0]
+    assert (wild.timeouts["a"].idle, direct.timeouts["b"].idle) == (7.0, 2.0)
+    assert (own.total, wild.total, direct.total) == (None, 60.0, 60.0)
 
 
 def test_an_exact_name_gives_its_targets_in_order() -> None:

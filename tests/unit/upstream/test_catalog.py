@@ -41,7 +41,7 @@ class Scripted:
         self._answers = answers
         self.asked = 0
 
-    async def send(self, request: HttpRequest) -> Answer:
+    async def send(self, request: HttpRequest, connect: float | None = None) -> Answer:
         answer = self._answers[min(self.asked, len(self._answers) - 1)]
         self.asked += 1
         if isinstance(answer, UpstreamConnectError):

@@ -146,7 +146,7 @@ async def test_a_server_that_speaks_before_it_is_asked_is_not_believed(
 async def test_a_connection_idle_for_too_long_is_closed(provider: Provider, asked: Ask) -> None:
     provider.then(answer({}))
     loop = asyncio.get_running_loop()
-    pool = Pool(context=True, connect=1.0, loop=loop, keep_alive=0.01)
+    pool = Pool(context=True, loop=loop, keep_alive=0.01)
     async with aiohttp.ClientSession(connector=pool) as session:
         upstream = HttpUpstream("first", ProviderConfig(kind="openai"), session)
 
