@@ -14,8 +14,8 @@ Every way in which a request can fail, by whose doing it was.
     │  ├─ Busy                   too many in flight
     │  │  ├─ GatewayBusy 503 · TargetBusy 503
     │  │  └─ KeyBusy 429
-    │  ├─ BreakerOpen 503
-    │  └─ ShuttingDown 503
+    │  ├─ BreakerOpen 503 · ShuttingDown 503
+    │  └─ OutOfTime 504
     ├─ UpstreamError             one attempt failed
     │  ├─ UpstreamConnectError 502 · UpstreamTimeout 504
     │  ├─ UpstreamStatusError    the provider's own status
@@ -171,6 +171,12 @@ class BreakerOpen(Refused):
 
 class ShuttingDown(Refused):
     """The grace period ended before the request did."""
+
+
+class OutOfTime(Refused):
+    """Too little is left of the configured total to begin an attempt."""
+
+    status_hint = 504
 
 
 class UpstreamError(LLMProxyError):

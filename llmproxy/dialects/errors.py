@@ -22,6 +22,7 @@ from ..core.errors import (
     LoopDetected,
     MethodNotAllowed,
     ModelNotFound,
+    OutOfTime,
     PathNotFound,
     PermissionDenied,
     Refused,
@@ -102,6 +103,7 @@ ROWS: Mapping[type[BaseException], Row] = {
     LoopDetected: Row(status=508, kind="server_error", code="loop_detected", anthropic="api_error"),
     Refused: _REFUSED,
     KeyBusy: _LIMITED,
+    OutOfTime: _LATE,
     UpstreamTimeout: _LATE,
     UpstreamError: _FAILED,
     DeadlineExceeded: _LATE,
@@ -227,7 +229,7 @@ def _should_retry(error: BaseException) -> bool | None:
     would only multiply an outage; but where a wait is known to help, it is named.
     """
     if isinstance(error, Refused):
-        return True  # it says how long to wait
+        return not isinstance(error, OutOfTime)  # the others say how long to wait
     if isinstance(error, UpstreamStatusError):
         advice = error.headers.get("x-should-retry")
         if error.ours or advice == "false":

@@ -13,6 +13,7 @@ from ..core.errors import (
 from ..core.exchange import Attempt, Clock, Exchange, Target
 from ..core.reply import Reply, Send
 from .breaker import Breakers
+from .deadline import has_time, too_late
 from .layer import Layer
 from .limit import InFlight
 from .outcome import outcome_of
@@ -35,10 +36,11 @@ def attempt(
     """
     Hold a place at the provider and the breaker's permit from the call until the reply is closed.
 
-    Raises Refused where there is no place, also after a wait if the exchange is insistent, or the
-    circuit is open: then nothing was attempted. Else the attempt is recorded and clipped to the
-    limits: those of the route for this provider, and what the request has left. A configured
-    limit that ends it is an UpstreamTimeout, which blames the provider; the
+    Raises Refused where there is no place, also after a wait if the exchange is insistent, the
+    circuit is open or too little time is left, or DeadlineExceeded where that was the client's:
+    then nothing was attempted. Else the attempt is recorded and clipped to the limits: those of
+    the route for this provider, and what the request has left. A configured limit that ends it is
+    an UpstreamTimeout, which blames the provider; the
     client's own deadline a DeadlineExceeded, which blames nobody.
     """
 
@@ -53,8 +55,10 @@ def attempt(
             now = clock()
             breaker = breakers.at(target)
             try:
+                if not has_time(exchange.deadline, now):
+                    raise too_late(exchange)
                 permit = breaker.admit(now)
-            except Refused:
+            except (Refused, DeadlineExceeded):
                 in_flight.settle()
                 raise
             record = Attempt(target=target, started=now)

@@ -3,10 +3,11 @@ From one target to the next, until one answers.
 
 A target that refuses without a call (open, full) or whose dialect cannot express the request is
 passed over. Where all refuse and one of them only for want of a place, the route is gone through
-once more, and now the request may wait for one. A failure of the attempt moves on if it `fails_over`. When the route is spent, the
-client is told of the failure that tells most: the last attempt's, since that is what stands
-between it and an answer; where nothing was attempted, the refusal that ends soonest; and where
-no target could express the request, that.
+once more, and now the request may wait for one. A failure of the attempt moves on if it
+`fails_over` and there is time for another. When the route is spent, the client is told of the
+failure that tells most: the last attempt's, since that is what stands between it and an answer;
+where nothing was attempted, the refusal that ends soonest; and where no target could express the
+request, that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from ..core.errors import (
     Busy,
     LLMProxyError,
     NotExpressible,
+    OutOfTime,
     Refused,
     UpstreamError,
     UpstreamStatusError,
@@ -24,6 +26,7 @@ from ..core.errors import (
 from ..core.exchange import Clock, Exchange, Target
 from ..core.reply import Reply, Send
 from .cooldown import Cooldowns
+from .deadline import has_time
 
 
 async def failover(
@@ -44,13 +47,16 @@ async def failover(
         for target in cooldowns.order(targets, clock()):
             try:
                 return await sends[target.provider](exchange, target)
+            except OutOfTime as error:
+                causes.append(without_frames(error))
+                break
             except (Refused, NotExpressible) as error:
                 causes.append(without_frames(error))
             except UpstreamError as error:
                 causes.append(without_frames(error))
                 if isinstance(error, UpstreamStatusError) and error.status == 429:
                     cooldowns.start(target, error.retry_after, clock())
-                if not error.fails_over or clock() >= exchange.deadline:
+                if not error.fails_over or not has_time(exchange.deadline, clock()):
                     break
         busy = any(isinstance(cause, Busy) for cause in causes)
         if exchange.insistent or exchange.attempts or not busy:

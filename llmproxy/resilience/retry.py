@@ -12,6 +12,7 @@ from ..core.errors import UpstreamError
 from ..core.exchange import Clock, Exchange, Target
 from ..core.reply import Reply, Send
 from .budget import RetryBudget
+from .deadline import has_time
 from .layer import Layer
 
 
@@ -70,7 +71,7 @@ def waits(
     Yield the seconds to wait after each failure that is sent in; end when none is worth it.
 
     A wait that the provider names is honoured if it is within the policy's `max_delay`. No wait
-    reaches beyond the request's deadline, and each is paid for from the budget.
+    leaves less of the request's time than an attempt needs, and each is paid for from the budget.
     """
     failure: UpstreamError = yield 0.0  # backoff primes the generator
     for repeat in range(policy.max_attempts):
@@ -80,7 +81,7 @@ def waits(
         elif wait > policy.max_delay:
             return
         now = clock()
-        if failure.deadline is not None and now + wait >= failure.deadline:
+        if failure.deadline is not None and not has_time(failure.deadline, now + wait):
             return
         if not budget.take(now):
             return

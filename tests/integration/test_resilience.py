@@ -125,6 +125,43 @@ async def test_the_client_s_own_deadline_is_a_504_and_blames_nobody(
     assert numbers.value("llm_circuit_state", provider="p0") == 0
 
 
+async def test_attempts_waits_and_failovers_draw_on_one_deadline(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    busy = answer({}, status=503, headers=[("retry-after-ms", "300")])
+    first.then(busy, busy)
+    second.then(hang())
+    async with Provider() as third:
+        gateway = await start(chain(first, second, third))
+        begun = asyncio.get_running_loop().time()
+
+        answered = await gateway.chat(headers={"x-llmproxy-timeout": "0.5"})
+
+        assert 0.5 <= asyncio.get_running_loop().time() - begun < 5.0
+        assert third.connections == 0
+    assert answered.status == 504
+    assert [len(one.requests) for one in (first, second)] == [2, 1]
+
+
+@pytest.mark.parametrize("whose", ["the client's", "the configured"])
+async def test_without_time_for_an_attempt_none_is_begun(
+    start: Start, first: Provider, second: Provider, whose: str
+) -> None:
+    ours = whose == "the configured"
+    gateway = await start(
+        chain(first, second, more='\n[timeouts]\ntotal = "1ms"\n' if ours else "")
+    )
+
+    answered = await gateway.chat(headers={} if ours else {"x-llmproxy-timeout": "0.001"})
+
+    assert answered.status == 504
+    assert answered.json["error"]["code"] == "timeout"
+    assert answered.headers["x-should-retry"] == "false"
+    assert (first.connections, second.connections) == (0, 0)
+    numbers = await gateway.ended(1)
+    assert numbers.sum("llm_attempts_total") == 0
+
+
 @pytest.mark.parametrize("header", ["x-stainless-read-timeout", "x-stainless-timeout"])
 async def test_an_sdk_s_read_timeout_bounds_the_wait_for_the_first_byte(
     start: Start, first: Provider, second: Provider, header: str

@@ -23,6 +23,7 @@ from llmproxy.core.errors import (
     MethodNotAllowed,
     ModelNotFound,
     NotExpressible,
+    OutOfTime,
     PathNotFound,
     PermissionDenied,
     RequestTimeout,
@@ -175,6 +176,7 @@ def anthropic_raises(answer: ErrorAnswer) -> anthropic.APIStatusError:
         ),
         (UpstreamTimeout("m"), 504, "server_error", "timeout", openai.InternalServerError),
         (DeadlineExceeded("m"), 504, "server_error", "timeout", openai.InternalServerError),
+        (OutOfTime("m"), 504, "server_error", "timeout", openai.InternalServerError),
     ],
 )
 def test_an_openai_client_gets_the_class_its_sdk_has_for_the_error(
@@ -229,6 +231,7 @@ def test_an_openai_client_gets_the_class_its_sdk_has_for_the_error(
         (UpstreamConnectError("m"), 502, "api_error", "InternalServerError"),
         (UpstreamTimeout("m"), 504, "timeout_error", "GatewayTimeoutError"),
         (DeadlineExceeded("m"), 504, "timeout_error", "GatewayTimeoutError"),
+        (OutOfTime("m"), 504, "timeout_error", "GatewayTimeoutError"),
     ],
 )
 def test_an_anthropic_client_gets_the_class_its_sdk_has_for_the_error(

@@ -1,6 +1,7 @@
 """From one target to the next, and what is told when none answers."""
 
 from collections.abc import Callable
+from math import inf
 
 import pytest
 
@@ -9,6 +10,7 @@ from llmproxy.core.errors import (
     BreakerOpen,
     LLMProxyError,
     NotExpressible,
+    OutOfTime,
     UpstreamConnectError,
     UpstreamError,
     UpstreamStatusError,
@@ -59,8 +61,9 @@ async def route(
     b: Callable[[Exchange, Target], Reply],
     *,
     cooldowns: Cooldowns | None = None,
+    deadline: float = inf,
 ) -> Reply:
-    exchange = Exchange(id="r", started=0.0, path="/", dialect="openai_chat")
+    exchange = Exchange(id="r", started=0.0, path="/", dialect="openai_chat", deadline=deadline)
     sends = {"a": sending(a), "b": sending(b)}
     return await failover(exchange, [A, B], sends, cooldowns or Cooldowns(), lambda: 0.0)
 
@@ -122,6 +125,20 @@ async def test_a_429_carries_the_shortest_wait_of_all() -> None:
         await route(fails(status(429, retry_after=20.0)), fails(status(429, retry_after=60.0)))
 
     assert caught.value.retry_after == 20.0
+
+
+async def test_a_target_is_not_asked_that_cannot_answer_in_time() -> None:
+    with pytest.raises(AllAttemptsFailed) as caught:
+        await route(fails(status(500)), answers, deadline=0.009)
+
+    assert caught.value.cause.message == "status 500"
+
+
+async def test_without_time_for_an_attempt_no_other_target_is_tried() -> None:
+    with pytest.raises(AllAttemptsFailed) as caught:
+        await route(fails(OutOfTime("late")), answers)
+
+    assert caught.value.cause.message == "late"
 
 
 async def test_what_no_target_can_express_is_the_clients_error() -> None:
