@@ -60,6 +60,7 @@ class Outcome(StrEnum):
     OK = "ok"
     FAILED = "failed"
     CLIENT_GONE = "client_gone"
+    EXPIRED = "expired"
     INTERNAL = "internal"
 
 

@@ -185,12 +185,13 @@ class Metrics:
     """The `status` in `llm_requests_total`, and the `outcome` of each attempt at the provider."""
 
     request: Literal["success", "error", "cancelled"]
-    attempt: Literal["ok", "failed", "cancelled"]
+    attempt: Literal["ok", "failed", "cancelled", "expired"]
 
 
 SUCCESS = Metrics(request="success", attempt="ok")
 ERROR = Metrics(request="error", attempt="failed")
 CANCELLED = Metrics(request="cancelled", attempt="cancelled")
+EXPIRED = Metrics(request="cancelled", attempt="expired")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,6 +349,7 @@ ROWS: tuple[Row, ...] = (
         deadline="0.06",
         seen=LATE,
         judged=FINE,
+        counted=EXPIRED,
     ),
     Row(
         fault="the client leaves",
@@ -621,6 +623,7 @@ ROWS: tuple[Row, ...] = (
         deadline="0.1",
         seen=LATE,
         judged=FINE,
+        counted=EXPIRED,
     ),
     Row(
         fault="a malformed event, then a good stream",

@@ -31,7 +31,7 @@ REQUESTS = Family(
     rule="Each request on the API paths, once, when it ends: under the provider that gave the "
     "final answer, else the last one attempted, else the first target's, else `unknown` (no "
     "target was chosen). `status` is `success`, `error`, or `cancelled` for a client that left "
-    "before its answer ended. Repeats and moves within a request are counted elsewhere.",
+    "before its answer ended, by closing or by a deadline of its own that ran out. Repeats and moves within a request are counted elsewhere.",
 )
 REQUEST_DURATION = Family(
     name="llm_request_duration_seconds",
@@ -71,8 +71,8 @@ ATTEMPTS = Family(
     kind="counter",
     labels=("provider", "outcome"),
     help="Attempts at a provider that ended.",
-    rule="Each try at one target, when it ends: `ok`, `failed`, `cancelled` (the client left) or "
-    "`internal` (a fault of the gateway). One request has as many as it took.",
+    rule="Each try at one target, when it ends: `ok`, `failed`, `cancelled` (the client left), "
+    "`expired` (the client's own deadline ran out) or `internal` (a fault of the gateway). One request has as many as it took.",
 )
 ATTEMPT_DURATION = Family(
     name="llm_attempt_duration_seconds",

@@ -35,6 +35,7 @@ OUTCOMES: Mapping[Outcome, str] = {
     Outcome.OK: "ok",
     Outcome.FAILED: "failed",
     Outcome.CLIENT_GONE: "cancelled",
+    Outcome.EXPIRED: "expired",
     Outcome.INTERNAL: "internal",
 }
 TOKEN_KINDS: tuple[tuple[str, Callable[[Usage], int]], ...] = (
@@ -281,10 +282,10 @@ def provider_of(exchange: Exchange) -> str:
 
 def status_of(exchange: Exchange) -> str:
     """Name how the request ended, in the words of the dashboards."""
-    if exchange.outcome is Outcome.CLIENT_GONE:
-        return "cancelled"
     if exchange.outcome is Outcome.OK and exchange.status < 400:
         return "success"
+    if exchange.outcome is Outcome.CLIENT_GONE or exchange.outcome is Outcome.EXPIRED:
+        return "cancelled"
     return "error"
 
 

@@ -21,8 +21,10 @@ buckets of the first five families are stable; others may gain labels in a minor
   `llm_request_duration_seconds`, both under the provider that gave the final answer. For each
   provider and status the sum over models equals the histogram's count. What single attempts did
   is in `llm_attempts_total`, `llm_retry_total` and `llm_failover_total`.
-- **`status="cancelled"`** is a client that left before its answer ended: nobody's failure, and no
-  success either. Dashboards that know only `success` and `error` miss these requests.
+- **`status="cancelled"`** is a client that left before its answer ended, or whose own deadline
+  (`x-llmproxy-timeout`, an SDK's read timeout) ran out: nobody's failure, and no success either.
+  In `llm_attempts_total` the two are apart, `cancelled` and `expired`. Dashboards that know
+  only `success` and `error` miss these requests.
 - **`provider`** is the last one attempted when every target failed; the first target's when
   nothing was called (open circuits, cool-downs, limits); `unknown` when no target was chosen (a
   malformed request, an unknown model, a refused key, `GET /v1/models`).

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from llmproxy.core.errors import (
+    DeadlineExceeded,
     ShuttingDown,
     UpstreamConnectError,
     UpstreamError,
@@ -20,6 +21,7 @@ from llmproxy.resilience.outcome import outcome_of
         (None, Outcome.OK),
         (asyncio.CancelledError(), Outcome.CLIENT_GONE),
         (ConnectionResetError(), Outcome.CLIENT_GONE),
+        (DeadlineExceeded("the client's"), Outcome.EXPIRED),
         (UpstreamConnectError("down"), Outcome.FAILED),
         (ShuttingDown("stop"), Outcome.FAILED),
         (KeyError("a bug of ours"), Outcome.INTERNAL),

@@ -92,6 +92,7 @@ def play(made: Metrics, finished: Exchange) -> None:
         (Outcome.FAILED, 200, "error"),
         (Outcome.INTERNAL, 500, "error"),
         (Outcome.CLIENT_GONE, 499, "cancelled"),
+        (Outcome.EXPIRED, 504, "cancelled"),
         (None, 0, "error"),
     ],
 )
@@ -220,6 +221,7 @@ def test_in_flight_is_what_has_started_and_not_ended() -> None:
         (Outcome.OK, "ok"),
         (Outcome.FAILED, "failed"),
         (Outcome.CLIENT_GONE, "cancelled"),
+        (Outcome.EXPIRED, "expired"),
         (Outcome.INTERNAL, "internal"),
         (None, "internal"),
     ],
