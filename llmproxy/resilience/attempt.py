@@ -46,12 +46,10 @@ def attempt(
 
     def layer(send: Send) -> Send:
         async def attempted(exchange: Exchange, target: Target) -> Reply:
-            if not in_flight.full:
-                in_flight.admit()
-            elif exchange.insistent:
-                await in_flight.wait(exchange.deadline - clock())
+            if in_flight.full:
+                await _wait(in_flight, exchange, clock)
             else:
-                raise in_flight.refusal("full")
+                in_flight.admit()
             now = clock()
             breaker = breakers.at(target)
             try:
@@ -95,6 +93,13 @@ def attempt(
         return attempted
 
     return layer
+
+
+async def _wait(in_flight: InFlight, exchange: Exchange, clock: Clock) -> None:
+    """Have a place in the end; raises Busy, at once unless the exchange is insistent."""
+    if not exchange.insistent:
+        raise in_flight.refusal("full")
+    await in_flight.wait(exchange.deadline - clock())
 
 
 def _limit(exchange: Exchange, attempt: Attempt) -> tuple[float, Callable[[], LLMProxyError]]:
