@@ -140,6 +140,12 @@ class LimitsConfig:
     """What the gateway takes on."""
 
     body: Bytes = option("Largest request body; beyond it 413.", 32 * 1024 * 1024)
+    head: Bytes = option(
+        "Largest head of a request: its first line and headers; beyond it 431. A single line has "
+        "8 KiB, a single header 16 KiB, in any case.",
+        64 * 1024,
+        at_start=True,
+    )
     head_time: Seconds = option(
         "Until a request's head is complete, from its first byte or the connection's start; beyond "
         "it 408, and the connection is closed.",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from itertools import islice, pairwise
 
+from ..config.findings import quoted
 from ..config.schema import Config, ModelConfig
 from ..config.wildcard import matched, overlap
 from ..core.errors import ModelNotFound, PermissionDenied
@@ -50,6 +51,15 @@ class RouteTable:
                 param="model",
             )
         return route
+
+    def rule(self, model: str) -> str:
+        """Say in words which rule `resolve` finds a model by."""
+        if model in self._exact:
+            return f"[models.{quoted(model)}]"
+        if self._direct(model) is not None:
+            return "provider/model"
+        wildcards = (name for name, _ in self._wildcards if matched(name, model) is not None)
+        return f"[models.{quoted(next(wildcards))}]"
 
     def names(self, principal: Principal) -> list[str]:
         """Give the models that the configuration spells out and this key may use."""

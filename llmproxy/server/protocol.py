@@ -41,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 SEND_BUFFER = 128 * 1024
 WRITE_HIGH = 32 * 1024
-HEAD = 64 * 1024  # bytes of a request's head
 GLIMPSE = 4096  # bytes of a refused head that are searched for its dialect
 
 HOST, EXPECT = istr("Host"), istr("Expect")
@@ -60,6 +59,7 @@ class GatewayProtocol(web.RequestHandler):
     __slots__ = (
         "_dialect",
         "_glimpse",
+        "_head_limit",
         "_head_of",
         "_head_size",
         "_head_time",
@@ -67,8 +67,9 @@ class GatewayProtocol(web.RequestHandler):
         "_was_paused",
     )
 
-    def __init__(self, manager: web.Server, *, head_time: float, **options: Any) -> None:
+    def __init__(self, manager: web.Server, *, head: int, head_time: float, **options: Any) -> None:
         super().__init__(manager, **options)
+        self._head_limit = head
         self._head_time = head_time
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_of = 0  # the request, counted from 0, whose head the timer is for
@@ -97,7 +98,7 @@ class GatewayProtocol(web.RequestHandler):
         if messages:
             if type(messages[-1][0]) is _ErrInfo:
                 self._refused(data)
-            elif self._head_size + len(data) > HEAD:
+            elif self._head_size + len(data) > self._head_limit:
                 self._judge_heads()
         elif self._waiter is not None:
             self._half_a_head(data)
@@ -182,19 +183,21 @@ class GatewayProtocol(web.RequestHandler):
             self._await_head()
         self._head_size += len(data)
         self._glimpse = (self._glimpse + data[:GLIMPSE])[:GLIMPSE]
-        if self._head_size > HEAD:
-            self._refuse(431, InvalidRequest(f"the request's head is over {HEAD} bytes"))
+        if self._head_size > self._head_limit:
+            self._refuse(431, self._too_large())
 
     def _judge_heads(self) -> None:
         """Refuse a head that is too large although it came, in one read or with its last part."""
         for place, (message, _) in enumerate(self._messages):
-            if isinstance(message, RawRequestMessage) and _size_of(message) > HEAD:
+            if isinstance(message, RawRequestMessage) and _size_of(message) > self._head_limit:
                 self._dialect = _dialect_of(_start_of(message))
-                error = InvalidRequest(f"the request's head is over {HEAD} bytes")
-                self._messages[place] = (_ErrInfo(431, error, ""), EMPTY_PAYLOAD)
+                self._messages[place] = (_ErrInfo(431, self._too_large(), ""), EMPTY_PAYLOAD)
                 while len(self._messages) > place + 1:
                     self._messages.pop()
                 return
+
+    def _too_large(self) -> InvalidRequest:
+        return InvalidRequest(f"the request's head is over {self._head_limit} bytes (limits.head)")
 
     def _head_late(self) -> None:
         if self._head_of != self._request_count or self._waiter is None:
@@ -410,5 +413,6 @@ def make_runner(app: web.Application) -> GatewayRunner:
         max_line_size=8190,
         max_field_size=16384,
         shutdown_timeout=1.0,
+        head=app[SERVICES].initial.limits.head,
         head_time=app[SERVICES].initial.limits.head_time,
     )

@@ -736,6 +736,16 @@ async def test_a_head_is_too_large_also_when_its_end_comes_at_once(
     assert first.requests == []
 
 
+async def test_the_limit_of_a_head_can_be_set(start: Start, first: Provider) -> None:
+    gateway = await open_gateway(start, first, '\n[limits]\nhead = "1KiB"\n')
+    async with Client(gateway.port) as client:
+        await client.send(head(b"x: " + b"y" * 1000, LENGTH) + BODY)
+        answered = await client.answer()
+
+    assert answered.status == 431
+    assert "limits.head" in answered.json["error"]["message"]
+
+
 async def test_a_body_larger_than_a_head_may_be_comes_with_its_head(
     start: Start, first: Provider
 ) -> None:

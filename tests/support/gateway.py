@@ -208,10 +208,10 @@ class Command(Asked):
         await self._readers
         return await self.process.wait()
 
-    def memory(self) -> int:
-        """Return what it holds in memory now, in bytes."""
+    def memory(self, *, peak: bool = False) -> int:
+        """Return what it holds in memory now, in bytes; or what it held at most."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        found = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+) kB", status)
         assert found is not None
         return int(found[1]) * 1024
 
