@@ -18,6 +18,7 @@ from aiohttp import web
 from .config.schema import Config
 from .plan import Planner
 from .resilience.breaker import State
+from .resilience.cooldown import Cooldowns
 from .server import ops
 from .server.endpoints import ENDPOINTS, Operation
 from .server.handler import chat
@@ -57,8 +58,14 @@ def create_app(config: Config, load: Callable[[], Config] | None = None) -> web.
         lines = [(name, line.in_flight.waiting) for name, line in plan.lines.items()]
         return [("", plan.gateway.waiting), *lines]
 
-    metrics = Metrics(circuits=circuits, budgets=budgets, waiting=waiting)
-    services = Services(initial=config, metrics=metrics)
+    cooldowns = Cooldowns()
+    metrics = Metrics(
+        circuits=circuits,
+        budgets=budgets,
+        waiting=waiting,
+        cooling=lambda: cooldowns.report(time.monotonic()),
+    )
+    services = Services(initial=config, metrics=metrics, cooldowns=cooldowns)
     app = web.Application(middlewares=[observing(services, via)])
     app[SERVICES] = services
     app.cleanup_ctx.append(partial(_in_force, via=via, load=load or (lambda: config)))

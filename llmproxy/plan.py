@@ -15,6 +15,7 @@ from functools import partial
 from .config.diff import changes
 from .config.schema import Config, LimitsConfig, ProviderConfig
 from .core.errors import ConfigError
+from .core.exchange import HttpRequest, Target
 from .core.reply import Send
 from .gateway import Gateway
 from .policy.keys import KeyRing
@@ -22,10 +23,10 @@ from .providers.registry import make_provider
 from .resilience.attempt import attempt
 from .resilience.breaker import Breakers, State
 from .resilience.budget import RetryBudget
-from .resilience.cooldown import Cooldowns
 from .resilience.layer import stack
 from .resilience.limit import InFlight, Shares
 from .resilience.retry import retry
+from .resilience.rotate import rotate
 from .routing.table import RouteTable
 from .server.services import Line, Plan, Reloaded, Services
 from .telemetry.log import event
@@ -44,7 +45,8 @@ class Planner:
     def __init__(self, services: Services, via: str) -> None:
         self._services = services
         self._via = f"1.1 {via}"
-        self._cooldowns = Cooldowns()
+        self._cooldowns = services.cooldowns
+        services.cooldowns.subscribe(services.log.key_cools)
         limits = services.initial.limits
         self._in_flight = InFlight(limits.in_flight, limits)
         self._shares = Shares(self._in_flight)
@@ -59,6 +61,7 @@ class Planner:
             name: self._line(name, provider, config.limits, self._lines.get(name))
             for name, provider in config.providers.items()
         }
+        self._cooldowns.cover({name: one.keys for name, one in config.providers.items()})
         self._in_flight.resize(config.limits.in_flight, config.limits)
         self._services.plan = self._plan(config)
         if retired := self._open - {line.upstream for line in self._lines.values()}:
@@ -167,27 +170,39 @@ class Planner:
                 clock=clock,
             ),
             catalog=Catalog(
-                {name: line.provider.models_request() for name, line in self._lines.items()},
+                {name: partial(self._models_request, line) for name, line in self._lines.items()},
                 {name: line.upstream for name, line in self._lines.items()},
                 clock,
             ),
         )
 
     def _stack(self, line: Line, config: Config) -> Send:
-        """word( retry( attempt( speak )))"""
-        clock = self._services.watches.time
+        """word( retry( rotate( attempt( speak )))), where `rotate` is for several keys."""
+        clock, cooldowns = self._services.watches.time, self._cooldowns
+        several = len(line.config.keys) > 1
         speaker = Speaker(line.provider, line.upstream, config.limits, time.time)  # noqa: TID251
         return stack(
             speaker.speak,
             speaker.word,
             retry(line.config.retry, line.budget, clock),
+            *([rotate(cooldowns, line.provider.signed, clock)] if several else []),
             attempt(
                 in_flight=line.in_flight,
                 breakers=line.breakers,
+                cooldowns=cooldowns,
                 observer=self._services.metrics,
                 clock=clock,
             ),
         )
+
+    def _models_request(self, line: Line) -> HttpRequest:
+        """Give the request for the provider's list of models, by a key that does not cool."""
+        provider = line.provider
+        if len(line.config.keys) < 2:
+            return provider.models_request()
+        target = Target(provider=provider.name, model="")
+        key = self._cooldowns.choose(target, (), self._services.watches.time())
+        return provider.signed(provider.models_request(), key)
 
     def _tell(self, provider: str, state: State) -> None:
         self._services.metrics.circuit_changed(provider, state)

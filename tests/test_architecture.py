@@ -36,7 +36,7 @@ TOGETHER = {
     "providers/mock.py": "unit/upstream/test_mock.py",
     "providers/registry.py": "integration/test_requests.py",
     "resilience/attempt.py": "integration/test_resilience.py",
-    "resilience/cooldown.py": "integration/test_ways_out.py",
+    "resilience/rotate.py": "integration/test_keys.py",
     "resilience/layer.py": "integration/test_ways_out.py",
     "server/handler.py": "integration/test_requests.py",
     "server/services.py": "integration/test_isolation.py",

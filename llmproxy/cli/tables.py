@@ -49,8 +49,8 @@ def _address(provider: ProviderConfig) -> str:
 
 
 def _credentials(provider: ProviderConfig) -> str:
-    if provider.api_key is not None:
-        return "yes"
+    if provider.keys:
+        return "yes" if len(provider.keys) == 1 else f"{len(provider.keys)} keys"
     return "in a header" if has_auth_header(provider) else "none"
 
 

@@ -38,6 +38,7 @@ OUR_HEADERS = frozenset({
 WHAT_FOR: Mapping[str, tuple[str, ...]] = {  # options that only some kinds of provider have
     "base_url": ("openai", "anthropic"),
     "api_key": ("openai", "anthropic"),
+    "api_keys": ("openai", "anthropic"),
     "headers": ("openai", "anthropic"),
     "forward_headers": ("openai", "anthropic"),
     "ca_file": ("openai", "anthropic"),
@@ -146,15 +147,19 @@ def _check_provider(
         return
     _check_address(provider, place, findings)
     _check_headers(provider, place, findings)
+    _check_api_keys(provider, at(place, "api_keys"), findings)
     if provider.ca_file is not None:
         _check_ca_file(provider.ca_file, at(place, "ca_file"), findings, read)
     vendor = vendor_of(provider.kind, provider.base_url)
     if (
         vendor is not None
         and vendor.variable is not None
-        and provider.api_key is None
+        and not provider.keys
         and not has_auth_header(provider)
-        and all(findings.sound(at(place, name)) for name in ("api_key", "base_url", "headers"))
+        and all(
+            findings.sound(at(place, name))
+            for name in ("api_key", "api_keys", "base_url", "headers")
+        )
     ):
         findings.problem(
             at(place, "api_key"),
@@ -234,12 +239,23 @@ def _path_problem(url: str) -> str | None:
     return None if urlsplit(url).path in ("", "/") else "a proxy's URL has no path"
 
 
+def _check_api_keys(provider: ProviderConfig, place: str, findings: Findings) -> None:
+    if not provider.api_keys or not findings.sound(place):
+        return
+    if provider.api_key is not None:
+        findings.problem(place, "api_key is set too: leave one of them out")
+    for index, key in enumerate(provider.api_keys):
+        if (first := provider.api_keys.index(key)) != index:
+            findings.problem(at(place, index), f"is the same as api_keys[{first}]")
+
+
 def _check_headers(provider: ProviderConfig, place: str, findings: Findings) -> None:
     below = at(place, "headers")
     _check_header_names(provider.headers, [at(below, name) for name in provider.headers], findings)
     for name in provider.headers:
-        if name.lower() in AUTH_HEADERS and provider.api_key is not None:
-            findings.problem(at(below, name), "api_key is set too: leave one of them out")
+        if name.lower() in AUTH_HEADERS and provider.keys:
+            which = "api_keys" if provider.api_keys else "api_key"
+            findings.problem(at(below, name), f"{which} is set too: leave one of them out")
     forwarded = provider.forward_headers
     below = at(place, "forward_headers")
     if not findings.sound(below):

@@ -125,7 +125,7 @@ class _Loader:
         if loaded is ABSENT:
             return config
         for name, provider in loaded.items():
-            if "api_key" not in providers[name]:
+            if not {"api_key", "api_keys"} & providers[name].keys():
                 loaded[name] = self._with_usual_key(name, provider)
         return replace(config, providers=loaded)
 

@@ -256,6 +256,11 @@ class ProviderConfig:
         "`GROQ_API_KEY`, ...); elsewhere no key.",
         None,
     )
+    api_keys: tuple[Secret, ...] = option(
+        "Several keys in place of `api_key`, used in turn. One that is rate limited, refused or "
+        "has spent its quota is left alone for a while, and the others serve.",
+        (),
+    )
     headers: Mapping[str, Secret] = option(
         "Further headers of each request; values are texts or references.", factory=dict
     )
@@ -278,6 +283,11 @@ class ProviderConfig:
     breaker: BreakerConfig = option("Overrides of `[breaker]`.", factory=BreakerConfig)
     timeouts: TimeoutsConfig = option("Overrides of `[timeouts]`.", factory=TimeoutsConfig)
     mock: MockConfig = option("Behaviour of kind `mock`.", factory=MockConfig)
+
+    @property
+    def keys(self) -> tuple[Secret, ...]:
+        """The provider's keys, one or several; none where it wants none."""
+        return self.api_keys or (() if self.api_key is None else (self.api_key,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

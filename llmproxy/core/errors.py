@@ -27,6 +27,7 @@ Exceptions carry facts and a `status_hint`. They know no JSON: `dialects/errors.
 """
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import ClassVar
 
 
@@ -220,13 +221,23 @@ class UpstreamTimeout(UpstreamError):
         super().__init__(message, retryable=False)
 
 
+class KeyFault(StrEnum):
+    """What is wrong with the key that an attempt was signed with; the first passes by itself soon."""
+
+    RATE_LIMITED = "rate_limited"
+    REFUSED = "refused"
+    EXHAUSTED = "exhausted"
+    FORBIDDEN = "forbidden"
+
+
 class UpstreamStatusError(UpstreamError):
     """
     The provider answered with an error: by its status, or as the first event of a 200.
 
     `status` is the provider's; `dialect` and `body` are its error as it came, keys masked;
     `kind`, `code` and `param` are what the body calls them, where it does;
-    `ours` says that it is about the gateway's own key or account, not the client's doing.
+    `ours` says that it is about the gateway's own key or account, not the client's doing;
+    `key_fault` what that key cannot do, where another key might.
     """
 
     def __init__(
@@ -241,6 +252,7 @@ class UpstreamStatusError(UpstreamError):
         code: str | None = None,
         param: str | None = None,
         ours: bool = False,
+        key_fault: KeyFault | None = None,
         retryable: bool,
         fails_over: bool,
         blames_target: bool,
@@ -261,6 +273,7 @@ class UpstreamStatusError(UpstreamError):
         self.code = code
         self.param = param
         self.ours = ours
+        self.key_fault = key_fault
 
 
 class UpstreamProtocolError(UpstreamError):

@@ -7,6 +7,7 @@ from enum import StrEnum
 from math import inf
 from typing import Any, Protocol, TypeAlias
 
+from .errors import KeyFault
 from .usage import Usage
 
 Clock: TypeAlias = Callable[[], float]
@@ -109,6 +110,17 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cooling:
+    """A key that is left alone, for `model` or, where that is None, for all; `until` is monotonic."""
+
+    provider: str
+    key: int
+    model: str | None
+    fault: KeyFault
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """
     Where a model's requests go: `targets` in the order to try.
@@ -137,10 +149,15 @@ class HttpRequest:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Attempt:
-    """One try at one target. Times are monotonic, in seconds."""
+    """
+    One try at one target. Times are monotonic, in seconds.
+
+    `key` is the place of the provider's key that it was signed with, from 0.
+    """
 
     target: Target
     started: float
+    key: int = 0
     first_frame: float | None = None
     ended: float | None = None
     outcome: Outcome | None = None
@@ -160,6 +177,7 @@ class Exchange:
     `repeated` how often its SDK has sent this request before.
     `insistent` says that every target has refused and is asked once more: a full one now lets
     the request wait for a place.
+    `key` is the place of the key that `request` is signed with.
     `status` is what went to the client (499: it left);
     `skipped` counts a provider's malformed events that were left out.
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.
@@ -176,6 +194,7 @@ class Exchange:
     impatient: bool = False
     repeated: int = 0
     insistent: bool = False
+    key: int = 0
     request: HttpRequest | None = None
     method: str = "POST"
     traceparent: str | None = None

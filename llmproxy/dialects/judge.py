@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from math import inf
 from typing import Any, NamedTuple
 
-from ..core.errors import UpstreamStatusError
+from ..core.errors import KeyFault, UpstreamStatusError
 from ..core.exchange import Json
 from .wire import loads
 
@@ -48,6 +48,10 @@ STATUS_OF: Mapping[str, int] = {
 
 # OpenRouter and vLLM have the status itself as the code.
 STATUS_ITSELF = re.compile(r"[45][0-9]{2}")
+
+# OpenAI's words for a quota that only money renews, and both vendors' for what a key may not do.
+SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+NOT_PERMITTED = frozenset({"permission_error", "insufficient_permissions", "permission_denied"})
 
 # How a prompt that does not fit is told where no code says so: Anthropic (two ways), vLLM.
 TOO_LONG = ("prompt is too long", "exceed context limit", "maximum context length")
@@ -116,6 +120,9 @@ def _judged(
     fields = error_fields(body)
     too_long = status == 400 and _is_too_long(fields)
     ours = status in {401, 402, 403}
+    key_fault = _key_fault(status, fields)
+    if key_fault is KeyFault.EXHAUSTED:
+        wait = None  # what is said of the limit does not bring the money back
     retryable, fails_over, blames = _judgement(status, too_long=too_long, wait=wait)
     return UpstreamStatusError(
         f"{provider} refused the gateway's own key or account (status {status}); "
@@ -130,11 +137,28 @@ def _judged(
         code="context_length_exceeded" if too_long else fields.code,
         param=fields.param,
         ours=ours,
+        key_fault=key_fault,
         retryable=retryable,
         fails_over=fails_over,
         blames_target=blames,
         retry_after=wait,
     )
+
+
+def _key_fault(status: int, fields: ErrorFields) -> KeyFault | None:
+    """Say what the key at hand cannot do, where another key of the same provider might."""
+    words = {fields.code, fields.kind}
+    match status:
+        case 402:
+            return KeyFault.EXHAUSTED
+        case 429:
+            return KeyFault.EXHAUSTED if words & SPENT else KeyFault.RATE_LIMITED
+        case 401:
+            return KeyFault.REFUSED
+        case 403 if words & NOT_PERMITTED:  # a 403 without them may be about the prompt
+            return KeyFault.FORBIDDEN
+        case _:
+            return None
 
 
 def _judgement(status: int, *, too_long: bool, wait: float | None) -> Judgement:

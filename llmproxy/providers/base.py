@@ -31,7 +31,14 @@ class Provider(Protocol):
         """Give the dialect to speak here with a client of dialect `client`."""
 
     def request(self, call: Call, dialect: str, body: bytes, request_id: str) -> HttpRequest:
-        """Give the request that carries `body`; InvalidRequest where a header cannot pass."""
+        """
+        Give the request that carries `body`, signed with the first key.
+
+        Raises InvalidRequest where a header cannot pass.
+        """
+
+    def signed(self, request: HttpRequest, key: int) -> HttpRequest:
+        """Give the same request with the key at this place, from 0, of those that it has."""
 
     def models_request(self) -> HttpRequest:
         """Give the request for the provider's own list of models."""

@@ -1,13 +1,13 @@
 """The providers that are reached over HTTP, as rows of one table: paths, keys, dialect."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import __version__
 from ..config.schema import ProviderConfig
 from ..core.errors import UpstreamStatusError
 from ..core.exchange import Call, HttpRequest
-from ..core.secret import Mask, Secret
+from ..core.secret import Mask
 from ..dialects.judge import judge
 from .base import forward, revealed, with_query
 
@@ -68,12 +68,11 @@ class HttpProvider:
             "via": via,
             **revealed(config.headers),
         }
-        secrets: tuple[Secret, ...] = tuple(config.headers.values())
-        if config.api_key is not None:
-            header, prefix = kind.auth
-            self._ours.setdefault(header, prefix + config.api_key.reveal())
-            secrets += (config.api_key,)
-        self.mask = Mask(secrets)
+        self._auth, prefix = kind.auth
+        self._signatures = tuple(prefix + key.reveal() for key in config.keys)
+        if self._signatures:
+            self._ours.setdefault(self._auth, self._signatures[0])
+        self.mask = Mask((*config.headers.values(), *config.keys))
 
     def dialect(self, client: str) -> str:
         return self._kind.dialect
@@ -90,6 +89,9 @@ class HttpProvider:
             },
             body=body,
         )
+
+    def signed(self, request: HttpRequest, key: int) -> HttpRequest:
+        return replace(request, headers={**request.headers, self._auth: self._signatures[key]})
 
     def models_request(self) -> HttpRequest:
         return HttpRequest(

@@ -23,6 +23,9 @@ class MockProvider:
     def request(self, call: Call, dialect: str, body: bytes, request_id: str) -> HttpRequest:
         return HttpRequest(method="POST", url=f"mock:{dialect}", headers={}, body=body)
 
+    def signed(self, request: HttpRequest, key: int) -> HttpRequest:
+        return request
+
     def models_request(self) -> HttpRequest:
         return HttpRequest(method="GET", url="mock:models", headers={}, body=b"")
 

@@ -13,6 +13,7 @@ from ..core.errors import (
 from ..core.exchange import Attempt, Clock, Exchange, Target
 from ..core.reply import Reply, Send
 from .breaker import Breakers
+from .cooldown import Cooldowns
 from .deadline import has_time, too_late
 from .layer import Layer
 from .limit import InFlight
@@ -30,6 +31,7 @@ def attempt(
     *,
     in_flight: InFlight,
     breakers: Breakers,
+    cooldowns: Cooldowns,
     observer: AttemptObserver,
     clock: Clock,
 ) -> Layer:
@@ -59,7 +61,7 @@ def attempt(
             except (Refused, DeadlineExceeded):
                 in_flight.settle()
                 raise
-            record = Attempt(target=target, started=now)
+            record = Attempt(target=target, started=now, key=exchange.key)
             exchange.attempts.append(record)
 
             def ended(error: BaseException | None) -> None:
@@ -68,6 +70,7 @@ def attempt(
                 record.outcome = outcome_of(error)
                 in_flight.settle(record.ended - record.started)
                 breaker.record(permit, error, record.ended)
+                cooldowns.record(target, record.key, error, record.ended)
                 observer.attempt_ended(exchange, record)
 
             watch = exchange.watch

@@ -54,8 +54,6 @@ async def failover(
                 causes.append(without_frames(error))
             except UpstreamError as error:
                 causes.append(without_frames(error))
-                if isinstance(error, UpstreamStatusError) and error.status == 429:
-                    cooldowns.start(target, error.retry_after, clock())
                 if not error.fails_over or not has_time(exchange.deadline, clock()):
                     break
         busy = any(isinstance(cause, Busy) for cause in causes)

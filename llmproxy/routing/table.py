@@ -58,8 +58,10 @@ class RouteTable:
             return f"[models.{quoted(model)}]"
         if self._direct(model) is not None:
             return "provider/model"
-        wildcards = (name for name, _ in self._wildcards if matched(name, model) is not None)
-        return f"[models.{quoted(next(wildcards))}]"
+        names = (wildcard.model for wildcard in self._wildcards)
+        return (
+            f"[models.{quoted(next(name for name in names if matched(name, model) is not None))}]"
+        )
 
     def names(self, principal: Principal) -> list[str]:
         """Give the models that the configuration spells out and this key may use."""

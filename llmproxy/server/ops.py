@@ -30,10 +30,16 @@ async def health(request: web.Request) -> web.Response:
     """What traffic has shown of each provider, as JSON."""
     services = request.app[SERVICES]
     now = time.monotonic()
+    cooling = services.cooldowns.report(now)
     providers = {
         name: {
             "circuit": line.breakers.state(now),
             "in_flight": line.in_flight.count,
+            "keys_cooling": [
+                {"key": one.key, "reason": one.fault, "for_s": round(one.until - now, 1)}
+                for one in cooling
+                if one.provider == name
+            ],
         }
         for name, line in services.plan.lines.items()
     }

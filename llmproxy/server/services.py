@@ -12,6 +12,7 @@ from ..policy.keys import KeyRing
 from ..providers.base import Provider
 from ..resilience.breaker import Breakers
 from ..resilience.budget import RetryBudget
+from ..resilience.cooldown import Cooldowns
 from ..resilience.limit import InFlight
 from ..resilience.watch import Watches
 from ..routing.table import RouteTable
@@ -77,6 +78,7 @@ class Services:
 
     initial: Config
     metrics: Metrics
+    cooldowns: Cooldowns
     log: RequestLog = field(default_factory=RequestLog)
     watches: Watches = field(default_factory=Watches)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

@@ -27,8 +27,8 @@ from typing import Any, Literal, TextIO, TypeAlias
 
 import orjson
 
-from ..core.errors import AllAttemptsFailed, LLMProxyError, UpstreamStatusError
-from ..core.exchange import Attempt, Exchange
+from ..core.errors import AllAttemptsFailed, KeyFault, LLMProxyError, UpstreamStatusError
+from ..core.exchange import Attempt, Cooling, Exchange
 
 Format: TypeAlias = Literal["auto", "console", "json"]
 Render: TypeAlias = Callable[[logging.LogRecord], bytes]
@@ -135,6 +135,7 @@ class RequestLog:
 
     def __init__(self) -> None:
         self._requests = logging.getLogger(f"{OURS}.request")
+        self._keys = logging.getLogger(f"{OURS}.key")
         self._circuits = logging.getLogger(f"{OURS}.circuit")
 
     def exchange_finished(self, exchange: Exchange) -> None:
@@ -150,6 +151,20 @@ class RequestLog:
         if advice is not None:
             record.fields["advice"] = advice
         self._requests.handle(record)
+
+    def key_cools(self, cooling: Cooling, now: float) -> None:
+        """Write that a key of a provider is left alone from now on."""
+        soon = cooling.fault is KeyFault.RATE_LIMITED
+        event(
+            self._keys,
+            logging.INFO if soon else logging.WARNING,
+            "key",
+            provider=cooling.provider,
+            key=cooling.key,
+            model=None if cooling.model is None else cooling.model[:LONGEST_TEXT],
+            reason=cooling.fault,
+            for_s=round(cooling.until - now, 3),
+        )
 
     def circuit_changed(self, provider: str, to: str) -> None:
         """Write that a circuit of the provider became `closed`, `open` or `half_open`."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 
 import orjson
@@ -23,13 +23,13 @@ class Catalog:
     """
     Keeps each provider's own list of model ids.
 
-    `requests` has the request to make at each provider. One request at a time
+    `requests` gives the request to make at each provider. One request at a time
     is under way at a provider; a provider that does not answer keeps its last list.
     """
 
     def __init__(
         self,
-        requests: Mapping[str, HttpRequest],
+        requests: Mapping[str, Callable[[], HttpRequest]],
         upstreams: Mapping[str, Upstream],
         clock: Clock,
     ) -> None:
@@ -63,7 +63,7 @@ class Catalog:
         self._stale_at[provider] = self._clock() + kept
 
     async def _ask(self, provider: str) -> list[str]:
-        answer = await self._upstreams[provider].send(self._requests[provider])
+        answer = await self._upstreams[provider].send(self._requests[provider]())
         try:
             body = b""
             while (data := await answer.read()) and len(body) <= LARGEST:

@@ -527,7 +527,7 @@ async def test_a_refusal_of_our_key_is_never_the_client_s_own_and_never_shows_th
     assert b"sk-first-key" not in answered.body
     assert "sk-first-key" not in caplog.text
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warnings) == 1
+    assert [record.getMessage() for record in warnings].count("request") == 1
 
 
 async def test_a_provider_without_the_model_fails_over_unblamed(

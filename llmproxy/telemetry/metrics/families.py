@@ -55,7 +55,8 @@ RETRIES = Family(
     kind="counter",
     labels=("provider",),
     help="Attempts repeated at the same provider.",
-    rule="When the repeated attempt starts: after the wait and past the breaker. A pooled "
+    rule="When the repeated attempt starts: after the wait and past the breaker, or at once with "
+    "another of the provider's keys. A pooled "
     "connection that had gone stale is replaced without a count.",
 )
 FAILOVERS = Family(
@@ -148,6 +149,14 @@ REFUSED = Family(
     "the last one names. `reason`: `full` (as many waited as may), `late` (it would have waited in "
     "vain), `waited` (it did). A full provider whose work another target took refused nothing.",
 )
+KEYS_COOLING = Family(
+    name="llm_keys_cooling",
+    kind="gauge",
+    labels=("provider", "reason"),
+    help="The provider's keys that are left alone for a while, for some model or for all.",
+    rule="Read at the scrape. `rate_limited` passes by itself soon; `refused` (a 401), `exhausted` "
+    "(a quota or the account's money is spent) and `forbidden` (not this model) want an operator.",
+)
 EVENTS_SKIPPED = Family(
     name="llm_events_skipped_total",
     kind="counter",
@@ -188,6 +197,7 @@ FAMILIES: tuple[Family, ...] = (
     RETRY_BUDGET,
     WAITING,
     REFUSED,
+    KEYS_COOLING,
     EVENTS_SKIPPED,
     CONFIG_RELOADS,
     LOG_LINES_LOST,

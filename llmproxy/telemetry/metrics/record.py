@@ -15,8 +15,8 @@ from operator import attrgetter
 
 from aioprometheus.collectors import Registry
 
-from ...core.errors import AllAttemptsFailed, Busy
-from ...core.exchange import Attempt, Clock, Exchange, Outcome
+from ...core.errors import AllAttemptsFailed, Busy, KeyFault
+from ...core.exchange import Attempt, Clock, Cooling, Exchange, Outcome
 from ...core.usage import Usage
 from . import families
 from .exposition import Exposition
@@ -65,6 +65,7 @@ class Metrics:
         *,
         circuits: Callable[[], Iterable[tuple[str, bool]]],
         budgets: Callable[[], Iterable[tuple[str, int]]],
+        cooling: Callable[[], Iterable[Cooling]],
         waiting: Callable[[], Iterable[tuple[str, int]]],
         wall: Clock = time.time,  # noqa: TID251  # the clock that is passed unless a test has one
     ) -> None:
@@ -73,6 +74,7 @@ class Metrics:
         self._max_models = 0
         self._circuits = circuits
         self._budgets = budgets
+        self._cooling = cooling
         self._waiting = waiting
         self._wall = wall
         self._known_models: set[str] = set()
@@ -93,6 +95,7 @@ class Metrics:
         self._skipped = Counted(families.EVENTS_SKIPPED, registry)
         self._transitions = Counted(families.TRANSITIONS, registry)
         self._reloads = Counted(families.CONFIG_RELOADS, registry)
+        Read(families.KEYS_COOLING, self._keys_cooling, registry)
         Read(families.RETRY_BUDGET, self._budgets_left, registry)
         Read(families.WAITING, self._waiters, registry)
         self._refused = Counted(families.REFUSED, registry)
@@ -233,6 +236,17 @@ class Metrics:
         cause = error.cause if isinstance(error, AllAttemptsFailed) else error
         if isinstance(cause, Busy):
             self._refused.add((cause.limit, cause.provider, cause.reason))
+
+    def _keys_cooling(self) -> Samples:
+        keys: dict[tuple[str, str], set[int]] = {
+            (provider, fault): set() for provider in self._providers for fault in KeyFault
+        }
+        for one in self._cooling():
+            keys.setdefault((one.provider, one.fault), set()).add(one.key)
+        return [
+            ({"provider": provider, "reason": fault}, len(places))
+            for (provider, fault), places in keys.items()
+        ]
 
     def _log_lines_lost(self) -> Samples:
         return [({"reason": reason}, count) for reason, count in self._lines_lost().items()]

@@ -375,3 +375,22 @@ def test_a_short_operators_key_is_refused() -> None:
     found = problems(provider(ADMIN), {"ADMIN": "k" * 15})
 
     assert found == ["admin.key: is shorter than 16 characters"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('api_key = "env:A"\napi_keys = ["env:B"]', "api_keys: api_key is set too: leave one"),
+        ('api_keys = ["env:A", "env:B", "env:A"]', "api_keys[2]: is the same as api_keys[0]"),
+        ('api_keys = ["env:A", "env:NONE"]', "api_keys[1]: the variable NONE is not set"),
+        ('api_keys = "env:A"', "api_keys: an array is expected, not a text"),
+        (
+            'api_keys = ["env:A"]\n[providers.here.headers]\nauthorization = "x"',
+            "headers.authorization: api_keys is set too: leave one of them out",
+        ),
+    ],
+)
+def test_several_keys_are_several_and_all_there_is(lines: str, says: str) -> None:
+    (found,) = problems(provider(lines), {"A": "a", "B": "b"})
+
+    assert found.startswith(f"providers.here.{says}")

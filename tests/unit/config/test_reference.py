@@ -20,7 +20,8 @@ WHOLE = re.sub(r"(?m)^#(?=[a-z\[])", "", EXAMPLE)  # with its commented-out opti
 ENV = {
     "OPENAI_API_KEY": "k1",
     "ANTHROPIC_API_KEY": "k2",
-    "INSIDE_API_KEY": "k3",
+    "INSIDE_KEY_A": "k3",
+    "INSIDE_KEY_B": "k6",
     "INSIDE_TOKEN": "k4",
     "TEAM_B_KEY": "k5",
     "LLMPROXY_ADMIN_KEY": "an operators key of ours",

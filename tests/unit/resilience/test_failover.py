@@ -8,6 +8,7 @@ import pytest
 from llmproxy.core.errors import (
     AllAttemptsFailed,
     BreakerOpen,
+    KeyFault,
     LLMProxyError,
     NotExpressible,
     OutOfTime,
@@ -73,6 +74,7 @@ def status(code: int, *, retry_after: float | None = None) -> UpstreamStatusErro
         f"status {code}",
         status=code,
         dialect="openai_chat",
+        key_fault=KeyFault.RATE_LIMITED if code == 429 else None,
         retryable=False,
         fails_over=code not in {400, 422},
         blames_target=code >= 500,
@@ -152,7 +154,7 @@ async def test_what_no_target_can_express_is_the_clients_error() -> None:
 
 async def test_a_cooling_target_is_passed_over_while_another_serves() -> None:
     cooldowns = Cooldowns()
-    cooldowns.start(A, 60.0, now=0.0)
+    cooldowns.record(A, 0, status(429, retry_after=60.0), now=0.0)
 
     found = await route(answers, answers, cooldowns=cooldowns)
 
@@ -161,20 +163,8 @@ async def test_a_cooling_target_is_passed_over_while_another_serves() -> None:
 
 async def test_a_cooling_target_is_asked_when_no_other_serves() -> None:
     cooldowns = Cooldowns()
-    cooldowns.start(A, 60.0, now=0.0)
+    cooldowns.record(A, 0, status(429, retry_after=60.0), now=0.0)
 
     found = await route(answers, fails(status(500)), cooldowns=cooldowns)
 
     assert found.target is A
-
-
-def test_a_cool_down_lasts_what_was_named_else_15_s_at_most_5_min() -> None:
-    cooldowns = Cooldowns()
-    cooldowns.start(A, None, now=0.0)
-    assert cooldowns.order([A, B], 14.9) == [B, A]
-    assert cooldowns.order([A, B], 15.0) == [A, B]
-
-    cooldowns.start(A, 86_400.0, now=0.0)
-
-    assert cooldowns.order([A, B], 299.9) == [B, A]
-    assert cooldowns.order([A, B], 300.0) == [A, B]

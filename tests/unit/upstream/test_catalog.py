@@ -63,7 +63,7 @@ class Hand:
 
 
 def catalog(upstream: Scripted, clock: Hand) -> Catalog:
-    return Catalog({"a": REQUEST}, {"a": upstream}, clock)
+    return Catalog({"a": lambda: REQUEST}, {"a": upstream}, clock)
 
 
 async def test_a_list_is_asked_for_once_in_five_minutes() -> None:

@@ -5,8 +5,8 @@ from math import inf, nan
 
 import pytest
 
-from llmproxy.core.errors import AllAttemptsFailed, GatewayBusy, KeyBusy, TargetBusy
-from llmproxy.core.exchange import Attempt, Exchange, Outcome, Route, Target
+from llmproxy.core.errors import AllAttemptsFailed, GatewayBusy, KeyBusy, KeyFault, TargetBusy
+from llmproxy.core.exchange import Attempt, Cooling, Exchange, Outcome, Route, Target
 from llmproxy.core.usage import Usage
 from llmproxy.telemetry.metrics.record import LONGEST_MODEL, Metrics
 from tests.support.metrics import Numbers
@@ -19,11 +19,16 @@ OPENMETRICS = "application/openmetrics-text"
 
 
 def metrics(
-    *, max_models: int = 200, circuits: Iterable[tuple[str, bool]] = (), lag: float = 0.0
+    *,
+    max_models: int = 200,
+    circuits: Iterable[tuple[str, bool]] = (),
+    lag: float = 0.0,
+    cooling: Iterable[Cooling] = (),
 ) -> Metrics:
     made = Metrics(
         circuits=lambda: circuits,
         budgets=lambda: [("openai", 7)],
+        cooling=lambda: cooling,
         waiting=lambda: [("", 2), ("openai", 3)],
         wall=lambda: 1700000000.0,
     )
@@ -413,7 +418,7 @@ def test_a_change_seen_by_the_scrape_is_in_it() -> None:
         made.circuit_changed("openai", "half_open")
         yield "openai", False
 
-    made = Metrics(circuits=circuits, budgets=list, waiting=list)
+    made = Metrics(circuits=circuits, budgets=list, cooling=list, waiting=list)
     made.cover(providers=["openai"], models=[], moves=[], max_models=1)
 
     seen = numbers(made)
@@ -552,3 +557,15 @@ def test_two_observers_share_nothing() -> None:
 
     assert numbers(second).counted("llm_requests_total") == {}
     assert numbers(second).counted("llm_retry_total") == {}
+
+
+def test_keys_that_are_left_alone_are_counted_once_by_the_reason() -> None:
+    def one(model: str | None, key: int = 0) -> Cooling:
+        fault = KeyFault.RATE_LIMITED
+        return Cooling(provider="openai", key=key, model=model, fault=fault, until=99.0)
+
+    seen = numbers(metrics(cooling=[one("m"), one("n"), one("m", key=1)]))
+
+    assert seen.value("llm_keys_cooling", provider="openai", reason="rate_limited") == 2
+    assert seen.value("llm_keys_cooling", provider="openai", reason="refused") == 0
+    assert seen.value("llm_keys_cooling", provider="anthropic", reason="rate_limited") == 0
