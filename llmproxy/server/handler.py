@@ -67,7 +67,9 @@ async def _read_body(request: web.Request, exchange: Exchange, limits: LimitsCon
     assert exchange.watch is not None
     exchange.watch.until(
         time.monotonic() + limits.body_time,
-        lambda: RequestTimeout(f"the body was not complete within {limits.body_time:g} s"),
+        lambda: RequestTimeout(
+            f"the body was not complete within {limits.body_time:g} s (limits.body_time)"
+        ),
     )
     try:
         return await _read_all(content, limits.body)
@@ -90,7 +92,7 @@ async def _read_all(content: StreamReader, limit: int) -> bytes:
 
 
 def _too_large(limit: int) -> RequestTooLarge:
-    return RequestTooLarge(f"the body is over {limit} bytes")
+    return RequestTooLarge(f"the body is over {limit} bytes (limits.body)")
 
 
 def _repeated(headers: Mapping[str, str]) -> int:

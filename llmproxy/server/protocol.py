@@ -203,8 +203,8 @@ class GatewayProtocol(web.RequestHandler):
         if self._head_of != self._request_count or self._waiter is None:
             return  # it came
         if self._head_size:
-            late = f"the request's head was not complete within {self._head_time:g} s"
-            self._refuse(408, RequestTimeout(late))
+            limit = f"{self._head_time:g} s (limits.head_time)"
+            self._refuse(408, RequestTimeout(f"the request's head was not complete within {limit}"))
         else:
             self.force_close()
 
