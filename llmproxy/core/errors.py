@@ -9,7 +9,7 @@ Every way in which a request can fail, by whose doing it was.
     │  ├─ AuthenticationFailed 401 · PermissionDenied 403
     │  ├─ ModelNotFound 404 · PathNotFound 404 · MethodNotAllowed 405
     │  ├─ RequestTimeout 408 · RequestTooLarge 413 · UnsupportedEncoding 415
-    │  └─ LoopDetected 508
+    │  └─ VersionNotSpoken 505 · LoopDetected 508
     ├─ Refused                   our own limits
     │  ├─ Busy                   too many in flight
     │  │  ├─ GatewayBusy 503 · TargetBusy 503
@@ -114,6 +114,12 @@ class UnsupportedEncoding(RequestError):
     """The request's body is compressed."""
 
     status_hint = 415
+
+
+class VersionNotSpoken(RequestError):
+    """The request is of a version of HTTP other than 1.1 and 1.0."""
+
+    status_hint = 505
 
 
 class LoopDetected(RequestError):

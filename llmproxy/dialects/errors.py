@@ -33,6 +33,7 @@ from ..core.errors import (
     UpstreamError,
     UpstreamStatusError,
     UpstreamTimeout,
+    VersionNotSpoken,
 )
 from ..core.exchange import Json
 from .anthropic_wire import DIALECT as ANTHROPIC
@@ -100,6 +101,7 @@ ROWS: Mapping[type[BaseException], Row] = {
     RequestTimeout: _invalid(408, "timeout", "timeout_error"),
     RequestTooLarge: _invalid(413, None, "request_too_large"),
     UnsupportedEncoding: _invalid(415, None),
+    VersionNotSpoken: _invalid(505, None),
     LoopDetected: Row(status=508, kind="server_error", code="loop_detected", anthropic="api_error"),
     Refused: _REFUSED,
     KeyBusy: _LIMITED,

@@ -32,7 +32,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import _ErrInfo
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
-from ..core.errors import InvalidRequest, RequestError, RequestTimeout
+from ..core.errors import InvalidRequest, RequestError, RequestTimeout, VersionNotSpoken
 from ..dialects.errors import render_error
 from .endpoints import dialect_of
 from .services import SERVICES
@@ -47,6 +47,8 @@ HOST, EXPECT = istr("Host"), istr("Expect")
 LENGTH, CODING = istr("Content-Length"), istr("Transfer-Encoding")
 # https://www.rfc-editor.org/rfc/rfc3986#section-3.2: host and port, by their characters
 AUTHORITY = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
+# https://www.rfc-editor.org/rfc/rfc9112#section-3: a request line; without a version it is HTTP/0.9
+REQUEST_LINE = re.compile(rb"[^\r\n ]+ (?:[^\r\n ]+ HTTP/([0-9]\.[0-9])|/[^\r\n ]*)\r?\n")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _data_received = web.RequestHandler.data_received  # quicker than by super(), at each read
 
@@ -57,13 +59,13 @@ class GatewayProtocol(web.RequestHandler):
     """One connection of a client."""
 
     __slots__ = (
-        "_dialect",
         "_glimpse",
         "_head_limit",
         "_head_of",
         "_head_size",
         "_head_time",
         "_head_timer",
+        "_refused_head",
         "_was_paused",
     )
 
@@ -75,7 +77,7 @@ class GatewayProtocol(web.RequestHandler):
         self._head_of = 0  # the request, counted from 0, whose head the timer is for
         self._head_size = 0
         self._glimpse = b""
-        self._dialect = "openai_chat"
+        self._refused_head = b""
         self._was_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -93,11 +95,12 @@ class GatewayProtocol(web.RequestHandler):
             self._head_timer.cancel()
 
     def data_received(self, data: bytes) -> None:
+        before = self._request_count
         _data_received(self, data)
         messages = self._messages
         if messages:
             if type(messages[-1][0]) is _ErrInfo:
-                self._refused(data)
+                self._refused(data, before)
             elif self._head_size + len(data) > self._head_limit:
                 self._judge_heads()
         elif self._waiter is not None:
@@ -135,10 +138,12 @@ class GatewayProtocol(web.RequestHandler):
         """Answer what the parser refused (a 4xx), or a bug beyond the middleware (a 500)."""
         if isinstance(exc, ConnectionError):
             raise exc  # the client left, or was cut off: there is nobody to answer
-        dialect = self._dialect
+        dialect = _dialect_of(self._refused_head)
         if status >= 500:
             logger.error("internal error beyond the middleware", exc_info=exc)
             dialect = dialect_of(request.path, {name.lower(): "" for name in request.headers})
+        elif version := _other_version(self._refused_head):
+            status, exc = 505, _not_spoken(version)
         elif isinstance(exc, LineTooLong):
             status, exc = 431, InvalidRequest("a line of the request is too long")
         elif not isinstance(exc, RequestError):
@@ -190,7 +195,7 @@ class GatewayProtocol(web.RequestHandler):
         """Refuse a head that is too large although it came, in one read or with its last part."""
         for place, (message, _) in enumerate(self._messages):
             if isinstance(message, RawRequestMessage) and _size_of(message) > self._head_limit:
-                self._dialect = _dialect_of(_start_of(message))
+                self._refused_head = _start_of(message)
                 self._messages[place] = (_ErrInfo(431, self._too_large(), ""), EMPTY_PAYLOAD)
                 while len(self._messages) > place + 1:
                     self._messages.pop()
@@ -212,13 +217,20 @@ class GatewayProtocol(web.RequestHandler):
         """Answer half a head, once."""
         assert self._waiter is not None
         if not self._waiter.done():
-            self._dialect = _dialect_of(self._glimpse)
+            self._refused_head = self._glimpse
             self._messages.append((_ErrInfo(status, error, ""), EMPTY_PAYLOAD))
             self._waiter.set_result(None)
 
-    def _refused(self, data: bytes) -> None:
-        """What the parser refused is to be answered next, or is the body that is being read."""
-        self._dialect = _dialect_of(self._glimpse + data[:GLIMPSE])
+    def _refused(self, data: bytes, before: int) -> None:
+        """
+        What the parser refused is to be answered next, or is the body that is being read.
+
+        Its head begins with `data`, or before it, if it is the first request in `data`; `before`
+        counts those that came earlier.
+        """
+        if self._request_count == before + 1:
+            begun = self._glimpse if self._head_of == before else b""
+            self._refused_head = begun + data[:GLIMPSE]
         request = self._current_request
         if request is not None and not request.content.is_eof():
             # aiohttp would let the reader wait for the rest
@@ -234,8 +246,22 @@ def _size_of(message: RawRequestMessage) -> int:
 
 
 def _start_of(message: RawRequestMessage) -> bytes:
-    lines = [message.path.encode("utf-8", "replace"), *(name for name, _ in message.raw_headers)]
-    return b":\n".join(lines)[:GLIMPSE]
+    """Give the request line and the names of the headers, as far as they are looked at."""
+    line = f"{message.method} {message.path} HTTP/{'.'.join(map(str, message.version))}\n"
+    names = b"".join(b"%b:\n" % name for name, _ in message.raw_headers)
+    return (line.encode("utf-8", "replace") + names)[:GLIMPSE]
+
+
+def _other_version(head: bytes) -> str | None:
+    """Give the version of a head that could not be parsed, where it is not one of ours."""
+    line = REQUEST_LINE.match(head)
+    if line is None or line[1] in {b"1.0", b"1.1"}:
+        return None
+    return line[1].decode() if line[1] else "0.9"
+
+
+def _not_spoken(version: str) -> VersionNotSpoken:
+    return VersionNotSpoken(f"HTTP/{version} is not spoken here: use 1.1")
 
 
 def _dialect_of(head: bytes) -> str:
@@ -341,7 +367,7 @@ def _fault(
     """Give what speaks against a request that aiohttp would serve; None for most."""
     version = message.version
     if version not in (HttpVersion10, HttpVersion11):
-        return InvalidRequest(f"HTTP/{version.major}.{version.minor} is not spoken here: use 1.1")
+        return _not_spoken(f"{version.major}.{version.minor}")
     if not AUTHORITY.fullmatch(headers.get(HOST, "")):
         return InvalidRequest("the host header is malformed")
     if message.method == "CONNECT":

@@ -36,6 +36,7 @@ from llmproxy.core.errors import (
     UpstreamProtocolError,
     UpstreamStatusError,
     UpstreamTimeout,
+    VersionNotSpoken,
 )
 from llmproxy.dialects.errors import ErrorAnswer, render_error, render_event
 from llmproxy.dialects.judge import judge
@@ -129,6 +130,7 @@ def anthropic_raises(answer: ErrorAnswer) -> anthropic.APIStatusError:
         (RequestTimeout("m"), 408, "invalid_request_error", "timeout", openai.APIStatusError),
         (RequestTooLarge("m"), 413, "invalid_request_error", None, openai.APIStatusError),
         (UnsupportedEncoding("m"), 415, "invalid_request_error", None, openai.APIStatusError),
+        (VersionNotSpoken("m"), 505, "invalid_request_error", None, openai.InternalServerError),
         (LoopDetected("m"), 508, "server_error", "loop_detected", openai.InternalServerError),
         (BreakerOpen("m"), 503, "server_error", "overloaded", openai.InternalServerError),
         (
@@ -207,6 +209,7 @@ def test_an_openai_client_gets_the_class_its_sdk_has_for_the_error(
         (RequestTimeout("m"), 408, "timeout_error", "RequestTimeoutError"),
         (RequestTooLarge("m"), 413, "request_too_large", "ContentTooLargeError"),
         (UnsupportedEncoding("m"), 415, "invalid_request_error", "APIStatusError"),
+        (VersionNotSpoken("m"), 505, "invalid_request_error", "InternalServerError"),
         (LoopDetected("m"), 508, "api_error", "InternalServerError"),
         (BreakerOpen("m"), 529, "overloaded_error", "OverloadedError"),
         (
