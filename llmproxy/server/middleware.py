@@ -101,12 +101,35 @@ def observing(services: Services, via: str) -> Middleware:
     return observe
 
 
+def noting_unparsed(
+    services: Services,
+) -> Callable[[str, str, str, int, RequestError], None]:
+    """Give what counts and logs a request of the API that no parser took, once it is answered."""
+
+    def note(method: str, path: str, dialect: str, status: int, error: RequestError) -> None:
+        now = time.monotonic()
+        exchange = Exchange(
+            id=_new_id(),
+            started=now,
+            method=method,
+            path=path,
+            dialect=dialect,
+            status=status,
+            ended=now,
+            outcome=outcome_of(error),
+            error=error,
+        )
+        _tell((services.metrics, services.log), exchange)
+
+    return note
+
+
 def _exchange(request: web.Request, now: float) -> Exchange:
     headers = _joined(request)
     path = request.path
     asked = headers.get("x-request-id")
     return Exchange(
-        id=asked if asked and SANE_ID.fullmatch(asked) else f"req_{random.getrandbits(96):024x}",
+        id=asked if asked and SANE_ID.fullmatch(asked) else _new_id(),
         started=now,
         method=request.method,
         path=path,
@@ -114,6 +137,10 @@ def _exchange(request: web.Request, now: float) -> Exchange:
         headers=headers,
         traceparent=headers.get("traceparent"),
     )
+
+
+def _new_id() -> str:
+    return f"req_{random.getrandbits(96):024x}"
 
 
 def _joined(request: web.Request) -> dict[str, str]:

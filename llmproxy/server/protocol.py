@@ -2,8 +2,8 @@
 aiohttp's server side of a connection, with its edges made firm.
 
 A request that cannot be parsed is answered in the API's shape, without a traceback in the log
-(one for each malformed request, at the attacker's choice) and without quoting the bytes. One that
-can be, but whose framing others may read otherwise, goes through the application's middlewares to
+(one for each malformed request, at the attacker's choice) and without quoting the bytes; it is
+counted where its first line names a path of the API. One that can be, but whose framing others may read otherwise, goes through the application's middlewares to
 its refusal, so that it is counted like any other. Either way the connection is closed, and what
 came behind is not looked at.
 
@@ -34,7 +34,8 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from ..core.errors import InvalidRequest, RequestError, RequestTimeout, VersionNotSpoken
 from ..dialects.errors import render_error
-from .endpoints import dialect_of
+from .endpoints import API, dialect_of
+from .middleware import noting_unparsed
 from .services import SERVICES
 
 logger = logging.getLogger(__name__)
@@ -49,10 +50,12 @@ LENGTH, CODING = istr("Content-Length"), istr("Transfer-Encoding")
 AUTHORITY = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 # https://www.rfc-editor.org/rfc/rfc9112#section-3: a request line; without a version it is HTTP/0.9
 REQUEST_LINE = re.compile(rb"[^\r\n ]+ (?:[^\r\n ]+ HTTP/([0-9]\.[0-9])|/[^\r\n ]*)\r?\n")
+API_LINE = re.compile(rb"\s*(\w+)\s+(?:\w+://[^/\s]*)?(%b[^?\s]*)" % API.encode())
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _data_received = web.RequestHandler.data_received  # quicker than by super(), at each read
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+NoteUnparsed = Callable[[str, str, str, int, RequestError], None]
 
 
 class GatewayProtocol(web.RequestHandler):
@@ -65,12 +68,22 @@ class GatewayProtocol(web.RequestHandler):
         "_head_size",
         "_head_time",
         "_head_timer",
+        "_note",
         "_refused_head",
         "_was_paused",
     )
 
-    def __init__(self, manager: web.Server, *, head: int, head_time: float, **options: Any) -> None:
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        head: int,
+        head_time: float,
+        note: NoteUnparsed,
+        **options: Any,
+    ) -> None:
         super().__init__(manager, **options)
+        self._note = note
         self._head_limit = head
         self._head_time = head_time
         self._head_timer: asyncio.TimerHandle | None = None
@@ -149,6 +162,9 @@ class GatewayProtocol(web.RequestHandler):
         elif not isinstance(exc, RequestError):
             exc = InvalidRequest("this is not a well-formed HTTP/1.1 request")
         answer = render_error(exc or Exception(), dialect, "")
+        if isinstance(exc, RequestError) and (line := API_LINE.match(self._refused_head)):
+            method, path = line[1].decode("latin-1"), line[2].decode("latin-1")
+            self._note(method, path, dialect, status, exc)
         farewell = Farewell(
             status=status,
             body=answer.body,
@@ -441,4 +457,5 @@ def make_runner(app: web.Application) -> GatewayRunner:
         shutdown_timeout=1.0,
         head=app[SERVICES].initial.limits.head,
         head_time=app[SERVICES].initial.limits.head_time,
+        note=noting_unparsed(app[SERVICES]),
     )

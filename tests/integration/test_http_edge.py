@@ -290,6 +290,48 @@ async def test_what_was_parsed_and_then_refused_is_counted_once(
     assert numbers.sum("llm_requests_total") == 2
 
 
+UNPARSED: Mapping[str, tuple[bytes, int]] = {
+    "of_the_api": (REFUSED["no_colon"], 1),
+    "a_long_target": (REFUSED["a_long_target"], 1),
+    "an_absolute_target": (REFUSED["an_absolute_target_with_a_bad_port"], 1),
+    "another_version": (REFUSED["http_0_9_without_a_version"], 1),
+    "a_head_too_large": (line(*[b"x%d: %b" % (each, b"y" * 15_000) for each in range(6)]), 1),
+    "not_of_the_api": (target(b"/metrics", b"no colon"), 0),
+    "no_request_at_all": (REFUSED["tls"], 0),
+}
+
+
+@pytest.mark.parametrize(("sent", "count"), UNPARSED.values(), ids=UNPARSED.keys())
+async def test_what_no_parser_took_is_counted_once_if_it_names_a_path_of_the_api(
+    start: Start, first: Provider, sent: bytes, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "llmproxy.request")
+    gateway = await open_gateway(start, first)
+    async with Client(gateway.port) as client:
+        await client.send(sent)
+        await client.answer()
+        await client.closed()
+
+    numbers = await gateway.numbers()
+    labels = {"provider": "unknown", "model": "unknown", "status": "error"}
+    assert numbers.sum("llm_requests_total") == count
+    if count:
+        assert numbers.value("llm_requests_total", **labels) == 1
+    assert [record.name for record in caplog.records] == ["llmproxy.request"] * count
+
+
+async def test_half_a_head_of_the_api_that_never_ends_is_counted_once(
+    start: Start, first: Provider
+) -> None:
+    gateway = await open_gateway(start, first, SOON)
+    async with Client(gateway.port) as client:
+        await client.send(head()[:-2])
+        assert (await client.answer()).status == 408
+
+    numbers = await gateway.ended(1)
+    assert numbers.sum("llm_requests_total") == 1
+
+
 BROKEN_LATER: Mapping[str, bytes] = {
     "no_chunk_size": b"zz\r\n",
     "a_chunk_without_its_end": b"5\r\nhelloXX",
