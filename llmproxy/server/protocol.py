@@ -128,6 +128,11 @@ class GatewayProtocol(web.RequestHandler):
         if self._was_paused:
             super().resume_reading(resume_parser)
 
+    @property
+    def answering(self) -> bool:
+        """A request has not had its answer yet."""
+        return self._current_request is not None
+
     def close(self) -> None:
         """Take no further request; the body of the one under way may still come."""
         request = self._current_request
@@ -250,9 +255,10 @@ class GatewayProtocol(web.RequestHandler):
         request = self._current_request
         if request is not None and not request.content.is_eof():
             # aiohttp would let the reader wait for the rest
-            self._lingering_time = 0.0
             super().close()  # after the answer to this request, so that there is no second one
+            request.content.__class__ = Broken
             request.content.set_exception(web.RequestPayloadError("badly framed"))
+            super().resume_reading(resume_parser=False)  # what comes is dropped
 
 
 def _size_of(message: RawRequestMessage) -> int:
@@ -285,6 +291,25 @@ def _dialect_of(head: bytes) -> str:
     line, _, rest = head.decode("latin-1").lower().partition("\n")
     names = re.findall(r"^[\w-]+(?=:)", rest, re.MULTILINE)
     return dialect_of(line, dict.fromkeys(names, ""))
+
+
+class Broken(StreamReader):
+    """
+    A body that turned out to be badly framed: a stream made one by its `__class__`.
+
+    Whoever reads it is told so. After the answer aiohttp reads on, for a while: then it stands
+    for the rest, which nobody wants.
+    """
+
+    __slots__ = ()
+
+    async def readany(self) -> bytes:
+        protocol = self._protocol
+        assert isinstance(protocol, GatewayProtocol)
+        if protocol.answering:
+            return await super().readany()
+        await protocol.linger()
+        return b""
 
 
 class Farewell(web.Response):

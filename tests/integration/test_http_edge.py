@@ -360,6 +360,25 @@ async def test_a_body_that_turns_out_badly_framed_is_refused_at_once(
     assert (await gateway.numbers()).sum("llm_requests_total") == 1
 
 
+async def test_the_refusal_of_a_badly_framed_body_reaches_a_client_that_is_still_sending(
+    start: Start, first: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await open_gateway(start, first)
+    async with Client(gateway.port) as client:
+        await client.send(head(CHUNKED) + b"1\r\n{\r\n")
+        await gateway.get("/livez")  # by then the body is being read
+        await client.send(b"zz\r\n")
+        await gateway.ended(1)  # by then it has been refused
+        for _ in range(20):
+            await client.send(b"a" * 100_000)
+        answered = await client.answer()
+        after = await client.closed()
+
+    assert answered.status == 400
+    assert after == b""
+    assert not any(record.exc_info for record in caplog.records)
+
+
 # --- odd, but of one meaning -------------------------------------------------------------------
 
 SERVED: Mapping[str, bytes] = {
