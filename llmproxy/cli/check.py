@@ -5,17 +5,11 @@ import sys
 
 from .configuration import load
 from .tables import access, providers, routes
-from .verb import GOOD, Verb
+from .verb import GOOD, Verb, add_config_argument
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file",
-        metavar="FILE",
-        nargs="?",
-        help="configuration file (default: $LLMPROXY_CONFIG, else ./llmproxy.toml if it exists, "
-        "else the environment's provider keys)",
-    )
+    add_config_argument(parser)
     parser.add_argument(
         "--no-secrets",
         dest="secrets",
@@ -25,7 +19,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = load(options.file, secrets=options.secrets)
+    config = load(options.config, secrets=options.secrets)
     for warning in config.warnings:
         print(f"{config.source}: warning: {warning}", file=sys.stderr)
     print(f"{config.source}: good", end="\n\n")

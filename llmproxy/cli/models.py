@@ -4,7 +4,7 @@ import argparse
 
 from .configuration import load
 from .tables import routes
-from .verb import GOOD, Verb, add_config_option
+from .verb import GOOD, Verb, add_config_argument
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -19,11 +19,11 @@ nobody; what a running gateway serves, wildcards included, is at GET /v1/models.
     epilog="""\
 examples:
   llmproxy models
-  llmproxy models --config llmproxy.toml
+  llmproxy models llmproxy.toml
 
 exit status:
   0  good
   2  wrong usage or configuration""",
-    options=add_config_option,
+    options=add_config_argument,
     run=_run,
 )

@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from .configuration import load
-from .verb import WRONG, Verb, add_config_option, fail
+from .verb import WRONG, Verb, add_config_argument, fail
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    add_config_option(parser)
+    add_config_argument(parser)
     parser.add_argument(
         "--host", help="address to listen on, over server.host (default: 127.0.0.1)"
     )
@@ -79,7 +79,7 @@ one leaves the old in force, and requests under way keep what they began with.""
     epilog="""\
 examples:
   llmproxy serve                                the environment's providers, or the mock
-  llmproxy serve --config llmproxy.toml
+  llmproxy serve llmproxy.toml
   llmproxy serve --port 9000 --log-format json
 
 exit status:

@@ -68,15 +68,24 @@ class Verb:
         return options
 
 
+CONFIG_HELP = (
+    "configuration file (default: $LLMPROXY_CONFIG, else ./llmproxy.toml if it exists, else the "
+    "environment's provider keys)"
+)
+
+
 def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--config`, with the places that are looked at."""
-    parser.add_argument(
-        "-c",
-        "--config",
-        metavar="FILE",
-        help="configuration file (default: $LLMPROXY_CONFIG, else ./llmproxy.toml if it exists, "
-        "else the environment's provider keys)",
+    """Add `--config`, for verbs whose arguments are something else."""
+    parser.add_argument("-c", "--config", metavar="FILE", help=CONFIG_HELP)
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the file as an argument or as `--config`, whichever one writes; both are `config`."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "config", metavar="FILE", nargs="?", default=argparse.SUPPRESS, help=CONFIG_HELP
     )
+    either.add_argument("-c", "--config", metavar="FILE", help="the same file (default: FILE's)")
 
 
 def fail(verb: str, message: str) -> int:
