@@ -12,6 +12,12 @@ from .wire import Wire
 
 WIRES: Mapping[str, Wire] = {wire.DIALECT: wire for wire in (openai_wire, anthropic_wire)}
 
+APIS: Mapping[str, str] = {
+    openai_wire.DIALECT: "OpenAI's Chat Completions API",
+    anthropic_wire.DIALECT: "Anthropic's Messages API",
+}
+"""What the vendors call the dialects."""
+
 # What a client of the first can be told in the words of the second.
 PAIRS = frozenset({(openai_chat.DIALECT, anthropic_messages.DIALECT)})
 
@@ -28,8 +34,8 @@ def word(call: Call, dialect: str, target: Target, *, default_max_tokens: int) -
     if (call.dialect, dialect) in PAIRS:
         return translation.word(call, target, default_max_tokens=default_max_tokens)
     raise NotExpressible(
-        f"{call.dialect} requests are not translated to {dialect}, which {target.provider} "
-        "speaks; ask for a model at another provider",
+        f"a request of {APIS[call.dialect]} is not translated for {target.provider}, which speaks "
+        f"{APIS[dialect]}: ask for a model at another provider, or ask in that API",
         param="model",
     )
 

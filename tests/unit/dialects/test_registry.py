@@ -38,8 +38,8 @@ def test_an_openai_client_is_translated_to_an_anthropic_provider() -> None:
     assert isinstance(between("openai_chat", "anthropic_messages"), Translation)
 
 
-def test_a_pair_that_nobody_translates_is_not_expressible() -> None:
-    with pytest.raises(NotExpressible, match="openai_chat") as caught:
+def test_a_pair_that_nobody_translates_is_refused_in_the_vendors_words() -> None:
+    with pytest.raises(NotExpressible) as caught:
         word(
             call_of("anthropic_messages"),
             "openai_chat",
@@ -48,3 +48,7 @@ def test_a_pair_that_nobody_translates_is_not_expressible() -> None:
         )
 
     assert caught.value.param == "model"
+    assert caught.value.message == (
+        "a request of Anthropic's Messages API is not translated for p, which speaks OpenAI's Chat "
+        "Completions API: ask for a model at another provider, or ask in that API"
+    )
