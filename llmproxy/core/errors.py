@@ -244,6 +244,7 @@ class UpstreamStatusError(UpstreamError):
     `kind`, `code` and `param` are what the body calls them, where it does;
     `ours` says that it is about the gateway's own key or account, not the client's doing;
     `key_fault` what that key cannot do, where another key might.
+    `advice` is what the operator should look at, where the answer speaks against the address.
     """
 
     def __init__(
@@ -280,6 +281,7 @@ class UpstreamStatusError(UpstreamError):
         self.param = param
         self.ours = ours
         self.key_fault = key_fault
+        self.advice: str | None = None
 
 
 class UpstreamProtocolError(UpstreamError):

@@ -104,7 +104,7 @@ class HttpProvider:
     def status_error(
         self, status: int, headers: Mapping[str, str], body: bytes, dialect: str, now: float
     ) -> UpstreamStatusError:
-        return judge(
+        error = judge(
             provider=self.name,
             status=status,
             headers={
@@ -115,3 +115,21 @@ class HttpProvider:
             dialect=dialect,
             now=now,
         )
+        if status == 404 and not _is_of_an_api(error):
+            error.advice = self._address_advice(dialect)
+        return error
+
+    def _address_advice(self, dialect: str) -> str:
+        path = self._kind.paths[dialect]
+        asked = f"{self.name} answered 404 to {self._base}{path} as if it did not know that path"
+        if self._kind.base_url.endswith("/v1") and not self._base.endswith("/v1"):
+            return f'{asked}: likely base_url = "{self._base}/v1"'
+        own = f'as its SDK has it, for instance "{self._kind.base_url}"'
+        return f"{asked}: check base_url, which is written {own}"
+
+
+def _is_of_an_api(error: UpstreamStatusError) -> bool:
+    """Say whether a 404 is about what was asked for, not about where."""
+    if "Invalid URL (" in error.message:  # OpenAI's, of a path that it does not have
+        return False
+    return error.kind is not None or error.code is not None

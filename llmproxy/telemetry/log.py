@@ -130,13 +130,15 @@ class RequestLog:
     The log's observer: one line for each request that ended.
 
     It is a warning only where an operator can act: a provider refused the gateway's own key or
-    account, or a circuit opened.
+    account, or a circuit opened. That an address seems wrong is a line of its own, once.
     """
 
     def __init__(self) -> None:
         self._requests = logging.getLogger(f"{OURS}.request")
         self._keys = logging.getLogger(f"{OURS}.key")
         self._circuits = logging.getLogger(f"{OURS}.circuit")
+        self._providers = logging.getLogger(f"{OURS}.provider")
+        self._given: set[str] = set()  # advice is given once: it is for the configuration
 
     def exchange_finished(self, exchange: Exchange) -> None:
         """Write the request's line; to be called once for each."""
@@ -144,6 +146,7 @@ class RequestLog:
         for attempt in exchange.attempts:
             if attempt.error is not None:  # rare, so nothing is called for the others
                 advice = advice or _advice(attempt)
+                self._advise(attempt.target.provider, attempt.error)
         level = logging.INFO if advice is None else logging.WARNING
         if not self._requests.isEnabledFor(level):
             return
@@ -165,6 +168,12 @@ class RequestLog:
             reason=cooling.fault,
             for_s=round(cooling.until - now, 3),
         )
+
+    def _advise(self, provider: str, error: BaseException) -> None:
+        advice = error.advice if isinstance(error, UpstreamStatusError) else None
+        if advice is not None and advice not in self._given:
+            self._given.add(advice)
+            event(self._providers, logging.WARNING, "address", provider=provider, advice=advice)
 
     def circuit_changed(self, provider: str, to: str) -> None:
         """Write that a circuit of the provider became `closed`, `open` or `half_open`."""

@@ -140,3 +140,56 @@ def test_to_the_client_pass_request_ids_waits_and_limits_and_nothing_else() -> N
     stopped = {"set-cookie": "c", "server": "s", "openai-organization": "o", "connection": "close"}
 
     assert returned({**passing, **stopped}) == passing
+
+
+WRONG_PATHS: Mapping[str, bytes] = {
+    "a web page": b"<html>404 Not Found</html>",
+    "nothing": b"",
+    "a router's": b'{"detail":"Not Found"}',
+    "Go's": b"404 page not found",
+    "OpenAI's": b'{"error":{"message":"Invalid URL (POST /chat/completions)",'
+    b'"type":"invalid_request_error","param":null,"code":null}}',
+}
+
+
+def advice(provider: HttpProvider, body: bytes, status: int = 404) -> str | None:
+    dialect = provider.dialect("openai_chat")
+    return provider.status_error(status, {}, body, dialect, 0.0).advice
+
+
+@pytest.mark.parametrize("body", WRONG_PATHS.values(), ids=WRONG_PATHS.keys())
+def test_a_404_that_no_api_wrote_names_the_likely_base_url(body: bytes) -> None:
+    told = advice(openai(base_url="http://h:8000"), body)
+
+    assert told == (
+        "openai answered 404 to http://h:8000/chat/completions as if it did not know that path: "
+        'likely base_url = "http://h:8000/v1"'
+    )
+
+
+def test_where_no_base_url_is_likely_the_vendor_s_is_the_example() -> None:
+    written = "check base_url, which is written as its SDK has it, for instance"
+
+    of_openai = advice(openai(base_url="http://h:8000/v1"), b"") or ""
+    of_anthropic = advice(anthropic(base_url="http://h:8000/api"), b"") or ""
+
+    assert of_openai.startswith("openai answered 404 to http://h:8000/v1/chat/completions as if")
+    assert of_openai.endswith(f'{written} "https://api.openai.com/v1"')
+    assert of_anthropic.startswith("anthropic answered 404 to http://h:8000/api/v1/messages as if")
+    assert of_anthropic.endswith(f'{written} "https://api.anthropic.com"')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":{"message":"no such model","code":"model_not_found"}}',
+        b'{"type":"error","error":{"type":"not_found_error","message":"model: x"}}',
+        b'{"object":"error","message":"The model `x` does not exist.","type":"NotFoundError"}',
+    ],
+)
+def test_a_model_that_is_not_there_says_nothing_of_the_address(body: bytes) -> None:
+    assert advice(openai(base_url="http://h:8000"), body) is None
+
+
+def test_another_status_says_nothing_of_the_address() -> None:
+    assert advice(openai(base_url="http://h:8000"), b"", status=500) is None

@@ -225,6 +225,22 @@ def test_a_traceback_leaves_out_the_words_of_foreign_exceptions(log: Path) -> No
     assert line["traceback"].endswith("LLMProxyError: our own words")
 
 
+def test_advice_about_an_address_is_given_once(log: Path) -> None:
+    error = refused(status=404)
+    error.advice = 'likely base_url = "http://h/v1"'
+    attempt = Attempt(target=A, started=0.0, ended=0.1, error=error)
+    observer = RequestLog()
+
+    with written(log, level="warning"):
+        for _ in range(2):
+            observer.exchange_finished(exchange(attempts=[attempt]))
+
+    (line,) = lines(log)
+    assert line["event"] == "address"
+    assert (line["level"], line["provider"]) == ("warning", "openai")
+    assert line["advice"] == error.advice
+
+
 def test_a_refused_key_is_a_warning_with_advice(log: Path) -> None:
     attempt = Attempt(target=A, started=0.0, ended=0.1, error=refused(ours=True, status=401))
 
