@@ -2,14 +2,16 @@
 A provider without a socket: for the first run, demos, load tests and users' own CI.
 
 It answers at the level of bytes, so that everything above it (decoding, the first frame,
-errors, usage) is the same as with a real one.
+errors, usage) is the same as with a real one. Of what is asked it heeds what an application's code
+depends on: a limit of tokens, `n`, a tool that has to be called, JSON.
 """
 
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import orjson
 
@@ -18,6 +20,8 @@ from ..core.exchange import HttpRequest, Json
 from .send import Answer
 
 TEXT = "This answer comes from the mock provider of llmproxy and costs nothing."
+MOST_CHOICES = 128  # as at OpenAI
+DEEPEST = 20  # levels of a schema
 MODELS = b'{"object":"list","data":[{"id":"mock","object":"model"}]}'
 
 
@@ -44,15 +48,14 @@ class MockUpstream:
                 headers["Retry-After"] = f"{config.retry_after:g}"
             return _MockAnswer(config.status, headers, _once(dialect.error(config.status)))
         body = orjson.loads(request.body)
-        words = list(islice(cycle(TEXT.split()), config.tokens))
+        said = _say(body, config.tokens)
         prompt = max(1, len(request.body) // 4)
         if not body.get("stream"):
-            await asyncio.sleep(config.first_token + self._pause * max(0, config.tokens - 1))
-            answer = dialect.answer(body["model"], " ".join(words), prompt, config.tokens)
-            parts = _once(answer)
+            await asyncio.sleep(config.first_token + self._pause * max(0, len(said.parts) - 1))
+            parts = _once(dialect.answer(body["model"], said, prompt))
             headers = {"Content-Type": "application/json"}
         else:
-            parts = self._paced(dialect.events(body, words, prompt))
+            parts = self._paced(dialect.events(body, said, prompt))
             headers = {"Content-Type": "text/event-stream; charset=utf-8"}
         if faulty and config.cut_after is not None:
             parts = _cut(parts, config.cut_after)
@@ -103,47 +106,156 @@ async def _cut(parts: AsyncGenerator[bytes, None], after: int) -> AsyncGenerator
     raise ConnectionResetError("cut by the mock")
 
 
+End: TypeAlias = Literal["stop", "length", "tool"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What an answer says, in its parts; it is the arguments of `tool` where one is called."""
+
+    parts: list[str]
+    end: End
+    tool: str | None = None
+    choices: int = 1
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.parts) * self.choices
+
+
+def _say(body: Json, tokens: int) -> _Said:
+    """Find something to say of so many tokens, or fewer where fewer are asked for."""
+    if (tool := _demanded(body)) is not None:
+        name, parameters = tool
+        return _Said(parts=[_json(_instance(parameters))], end="tool", tool=name)
+    choices = min(_count(body.get("n")) or 1, MOST_CHOICES)
+    if (schema := _schema(body)) is not None:
+        return _Said(parts=[_json(_instance(schema))], end="stop", choices=choices)
+    limit = _count(body.get("max_completion_tokens")) or _count(body.get("max_tokens")) or tokens
+    words = islice(cycle(TEXT.split()), min(tokens, limit))
+    parts = [word if index == 0 else f" {word}" for index, word in enumerate(words)]
+    return _Said(parts=parts, end="length" if limit < tokens else "stop", choices=choices)
+
+
+def _demanded(body: Json) -> tuple[str, Json] | None:
+    """Give the name and the arguments' schema of the tool that has to be called, if one has."""
+    choice, offered = body.get("tool_choice"), body.get("tools")
+    kind = choice if isinstance(choice, str) else _object(choice).get("type")
+    tools = [
+        _object(tool.get("function")) or tool
+        for tool in (offered if isinstance(offered, list) else ())
+        if isinstance(tool, dict)
+    ]
+    if kind in ("function", "tool"):
+        name = (_object(_object(choice).get("function")) or _object(choice)).get("name")
+        tools = [tool for tool in tools if tool.get("name") == name]
+    elif kind not in ("required", "any"):
+        return None
+    if not tools:
+        return None
+    tool = tools[0]
+    return str(tool.get("name")), _object(tool.get("parameters") or tool.get("input_schema"))
+
+
+def _schema(body: Json) -> Json | None:
+    """Give the schema of the JSON that is asked for; None where text is."""
+    asked = _object(body.get("response_format"))
+    if asked.get("type") == "json_schema":
+        return _object(_object(asked.get("json_schema")).get("schema"))
+    return {} if asked.get("type") == "json_object" else None
+
+
+def _instance(schema: Json, depth: int = 0) -> Any:
+    """Give a small value of the schema, as far as this goes without its finer rules."""
+    for chosen in (schema.get("enum"), [schema["const"]] if "const" in schema else None):
+        if isinstance(chosen, list) and chosen:
+            return chosen[0]
+    properties, required = _object(schema.get("properties")), schema.get("required")
+    names = map(str, required) if isinstance(required, list) and depth < DEEPEST else ()
+    filled = {
+        name: _instance(_object(properties.get(name)), depth + 1) for name in dict.fromkeys(names)
+    }
+    kind = schema.get("type", "object")
+    plain = {"string": "mock", "integer": 0, "number": 0, "boolean": False, "array": []}
+    return plain.get(kind, filled) if isinstance(kind, str) else None
+
+
+def _object(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and value > 0 else 0
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
 class _Shapes(Protocol):
     """How a dialect writes an answer; the shapes are the vendors' published ones."""
 
-    def answer(self, model: str, text: str, prompt: int, tokens: int) -> bytes: ...
-    def events(self, body: Json, words: list[str], prompt: int) -> list[bytes]: ...
+    def answer(self, model: str, said: _Said, prompt: int) -> bytes: ...
+    def events(self, body: Json, said: _Said, prompt: int) -> list[bytes]: ...
     def error(self, status: int) -> bytes: ...
 
 
 class _OpenAIShapes:
-    def answer(self, model: str, text: str, prompt: int, tokens: int) -> bytes:
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": None,
-            "finish_reason": "stop",
-        }
+    ENDS: Mapping[End, str] = {"stop": "stop", "length": "length", "tool": "tool_calls"}
+
+    def answer(self, model: str, said: _Said, prompt: int) -> bytes:
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", **self._message(said), "refusal": None},
+                "logprobs": None,
+                "finish_reason": self.ENDS[said.end],
+            }
+            for index in range(said.choices)
+        ]
         return orjson.dumps(
             {
                 "id": "chatcmpl-mock",
                 "object": "chat.completion",
                 "created": 0,
                 "model": model,
-                "choices": [choice],
-                "usage": self._usage(prompt, tokens),
+                "choices": choices,
+                "usage": self._usage(prompt, said.tokens),
             }
         )
 
-    def events(self, body: Json, words: list[str], prompt: int) -> list[bytes]:
+    def events(self, body: Json, said: _Said, prompt: int) -> list[bytes]:
         options = body.get("stream_options")
         counted = isinstance(options, dict) and options.get("include_usage") is True
-        deltas: list[Json] = [{"content": text} for text in _spaced(words)] or [{}]
+        deltas: list[Json] = [{"content": text} for text in said.parts]
+        if said.tool is not None:
+            calls = self._message(said)["tool_calls"]
+            deltas = [{"tool_calls": [{"index": 0, **call} for call in calls]}]
         deltas[0] = {"role": "assistant", **deltas[0]}
-        choices: list[list[Json]] = [
-            [{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas
+        steps: list[tuple[Json, str | None]] = [(delta, None) for delta in deltas]
+        steps.append(({}, self.ENDS[said.end]))
+        events = [
+            self._chunk(
+                body["model"], [{"index": index, "delta": delta, "finish_reason": finish}], {}
+            )
+            for delta, finish in steps
+            for index in range(said.choices)
         ]
-        choices.append([{"index": 0, "delta": {}, "finish_reason": "stop"}])
-        events = [self._chunk(body["model"], choice, {}) for choice in choices]
         if counted:
-            usage = {"usage": self._usage(prompt, len(words))}
+            usage = {"usage": self._usage(prompt, said.tokens)}
             events.append(self._chunk(body["model"], [], usage))
         return [*events, b"data: [DONE]\n\n"]
+
+    def _message(self, said: _Said) -> Json:
+        if said.tool is None:
+            return {"content": said.text}
+        function = {"name": said.tool, "arguments": said.text}
+        call = {"id": "call_mock", "type": "function", "function": function}
+        return {"content": None, "tool_calls": [call]}
 
     def error(self, status: int) -> bytes:
         error = {"message": "a fault of the mock", "type": "mock", "param": None, "code": None}
@@ -170,41 +282,43 @@ class _OpenAIShapes:
 
 
 class _AnthropicShapes:
-    def answer(self, model: str, text: str, prompt: int, tokens: int) -> bytes:
+    ENDS: Mapping[End, str] = {"stop": "end_turn", "length": "max_tokens", "tool": "tool_use"}
+
+    def answer(self, model: str, said: _Said, prompt: int) -> bytes:
+        block: Json = {"type": "text", "text": said.text}
+        if said.tool is not None:
+            block = {**self._tool_use(said.tool), "input": orjson.loads(said.text)}
         return orjson.dumps(
             {
                 **self._message(model),
-                "content": [{"type": "text", "text": text}],
-                "stop_reason": "end_turn",
-                "usage": {"input_tokens": prompt, "output_tokens": tokens},
+                "content": [block],
+                "stop_reason": self.ENDS[said.end],
+                "usage": {"input_tokens": prompt, "output_tokens": said.tokens},
             }
         )
 
-    def events(self, body: Json, words: list[str], prompt: int) -> list[bytes]:
+    def events(self, body: Json, said: _Said, prompt: int) -> list[bytes]:
         start = {
             **self._message(body["model"]),
             "usage": {"input_tokens": prompt, "output_tokens": 1},
         }
+        block: Json = {"type": "text", "text": ""}
+        kind, field = "text_delta", "text"
+        if said.tool is not None:
+            block = self._tool_use(said.tool)
+            kind, field = "input_json_delta", "partial_json"
         events: list[Json] = [
             {"type": "message_start", "message": start},
-            {
-                "type": "content_block_start",
-                "index": 0,
-                "content_block": {"type": "text", "text": ""},
-            },
+            {"type": "content_block_start", "index": 0, "content_block": block},
             *(
-                {
-                    "type": "content_block_delta",
-                    "index": 0,
-                    "delta": {"type": "text_delta", "text": text},
-                }
-                for text in _spaced(words)
+                {"type": "content_block_delta", "index": 0, "delta": {"type": kind, field: part}}
+                for part in said.parts
             ),
             {"type": "content_block_stop", "index": 0},
             {
                 "type": "message_delta",
-                "delta": {"stop_reason": "end_turn", "stop_sequence": None},
-                "usage": {"output_tokens": len(words)},
+                "delta": {"stop_reason": self.ENDS[said.end], "stop_sequence": None},
+                "usage": {"output_tokens": said.tokens},
             },
             {"type": "message_stop"},
         ]
@@ -212,6 +326,9 @@ class _AnthropicShapes:
             b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))
             for event in events
         ]
+
+    def _tool_use(self, name: str) -> Json:
+        return {"type": "tool_use", "id": "toolu_mock", "name": name, "input": {}}
 
     def error(self, status: int) -> bytes:
         error = {"type": "api_error", "message": "a fault of the mock"}
@@ -227,10 +344,6 @@ class _AnthropicShapes:
             "stop_reason": None,
             "stop_sequence": None,
         }
-
-
-def _spaced(words: list[str]) -> list[str]:
-    return [word if index == 0 else f" {word}" for index, word in enumerate(words)]
 
 
 DIALECTS: Mapping[str, _Shapes] = {

@@ -1,6 +1,7 @@
 """The mock provider speaks both dialects, whole and faulty."""
 
 import asyncio
+from typing import Any
 
 import orjson
 import pytest
@@ -106,3 +107,116 @@ async def test_latency_and_pace_are_as_configured() -> None:
 
     assert first >= 0.049
     assert loop.time() - start >= 0.049 + 4 * 0.0099
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+    "required": ["city", "days"],
+}
+OPENAI_TOOL = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
+ANTHROPIC_TOOL = {"name": "weather", "input_schema": SCHEMA}
+OF_SCHEMA = {"city": "mock", "days": 0}
+
+
+async def asked(dialect: str, **body: object) -> Any:
+    answer = await MockUpstream(MockConfig(tokens=5)).send(request(dialect, **body))
+    return orjson.loads(await whole(answer))
+
+
+async def streamed(dialect: str, **body: object) -> list[Any]:
+    sent = request(dialect, stream=True, **body)
+    answer = await MockUpstream(MockConfig(tokens=5)).send(sent)
+    events = parse_events(await whole(answer))
+    return [orjson.loads(event.data) for event in events if event.data != b"[DONE]"]
+
+
+@pytest.mark.parametrize("option", ["max_tokens", "max_completion_tokens"])
+async def test_an_openai_answer_ends_at_the_limit_of_tokens(option: str) -> None:
+    body = await asked("openai_chat", **{option: 3})
+
+    assert len(body["choices"][0]["message"]["content"].split()) == 3
+    assert body["choices"][0]["finish_reason"] == "length"
+    assert body["usage"]["completion_tokens"] == 3
+
+
+async def test_an_anthropic_answer_ends_at_the_limit_of_tokens() -> None:
+    body = await asked("anthropic_messages", max_tokens=3)
+    events = await streamed("anthropic_messages", max_tokens=3)
+
+    assert body["stop_reason"] == "max_tokens"
+    assert sum(event["type"] == "content_block_delta" for event in events) == 3
+    assert events[-2]["delta"]["stop_reason"] == "max_tokens"
+
+
+async def test_a_limit_beyond_the_configured_length_changes_nothing() -> None:
+    body = await asked("openai_chat", max_tokens=5)
+
+    assert body["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_as_many_choices_come_as_are_asked_for() -> None:
+    body = await asked("openai_chat", n=3)
+    chunks = await streamed("openai_chat", n=2)
+
+    assert [choice["index"] for choice in body["choices"]] == [0, 1, 2]
+    assert body["usage"]["completion_tokens"] == 15
+    ends = [chunk["choices"][0] for chunk in chunks if chunk["choices"][0]["finish_reason"]]
+    assert [end["index"] for end in ends] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "weather"}}]
+)
+async def test_an_openai_tool_that_has_to_be_called_is(choice: object) -> None:
+    body = await asked("openai_chat", tools=[OPENAI_TOOL], tool_choice=choice)
+    chunks = await streamed("openai_chat", tools=[OPENAI_TOOL], tool_choice=choice)
+
+    (whole_call,) = body["choices"][0]["message"]["tool_calls"]
+    (call,) = chunks[0]["choices"][0]["delta"]["tool_calls"]
+    for function in (whole_call["function"], call["function"]):
+        assert function["name"] == "weather"
+        assert orjson.loads(function["arguments"]) == OF_SCHEMA
+    assert body["choices"][0]["finish_reason"] == "tool_calls"
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "weather"}])
+async def test_an_anthropic_tool_that_has_to_be_called_is(choice: object) -> None:
+    body = await asked("anthropic_messages", tools=[ANTHROPIC_TOOL], tool_choice=choice)
+    events = await streamed("anthropic_messages", tools=[ANTHROPIC_TOOL], tool_choice=choice)
+
+    assert (body["content"][0]["name"], body["content"][0]["input"]) == ("weather", OF_SCHEMA)
+    assert body["stop_reason"] == "tool_use"
+    assert events[1]["content_block"]["name"] == "weather"
+    assert orjson.loads(events[2]["delta"]["partial_json"]) == OF_SCHEMA
+    assert events[-2]["delta"]["stop_reason"] == "tool_use"
+
+
+async def test_a_tool_that_need_not_be_called_is_not() -> None:
+    body = await asked("openai_chat", tools=[OPENAI_TOOL], tool_choice="auto")
+
+    assert "tool_calls" not in body["choices"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "said"),
+    [
+        ({"type": "json_object"}, {}),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}, OF_SCHEMA),
+    ],
+)
+async def test_json_comes_where_json_is_asked_for(asked_for: object, said: object) -> None:
+    body = await asked("openai_chat", response_format=asked_for)
+
+    assert orjson.loads(body["choices"][0]["message"]["content"]) == said
+
+
+@pytest.mark.parametrize("odd", [None, 0, -1, True, "x", [], {}, [1], {"type": ["any"]}])
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_what_is_odd_in_a_request_is_passed_over(dialect: str, odd: object) -> None:
+    names = ("max_tokens", "n", "response_format", "tools", "tool_choice")
+
+    body = await asked(dialect, **dict.fromkeys(names, odd))
+
+    assert body["usage"]
