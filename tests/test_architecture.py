@@ -48,6 +48,7 @@ TOGETHER = {
     "server/whole.py": "integration/test_requests.py",
     "testing/answers.py": "integration/test_faults.py",
     "testing/faults.py": "integration/test_faults.py",
+    "testing/script.py": "integration/test_faults.py",
     "testing/provider.py": "integration/test_faults.py",
     "telemetry/lag.py": "integration/test_metrics.py",
     "upstream/speak.py": "integration/test_passthrough.py",

@@ -21,8 +21,8 @@ from llmproxy.testing.answers import (
     openai_tool_events,
 )
 from llmproxy.testing.provider import End, Provider, Step, answer, stream
+from llmproxy.testing.script import refused_port
 from tests.support.gateway import Command, model, provider
-from tests.support.ports import refused_port
 
 from .conftest import Serve
 

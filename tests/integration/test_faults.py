@@ -3,23 +3,12 @@
 import asyncio
 import json
 import re
-import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from llmproxy.testing.answers import (
-    anthropic_answer,
-    anthropic_error,
-    anthropic_events,
-    event,
-    openai_answer,
-    openai_chunk,
-    openai_error,
-    openai_events,
-)
+from llmproxy.testing.answers import event, openai_chunk
 from llmproxy.testing.faults import (
     ATTEMPTS,
     COMPLETE,
@@ -30,17 +19,26 @@ from llmproxy.testing.faults import (
     Mode,
     Moment,
     Part,
-    Socket,
     Status,
-    Word,
     cells,
     markdown,
     name,
 )
-from llmproxy.testing.provider import End, Move, Provider, Step, answer, head, stream
+from llmproxy.testing.provider import Provider
+from llmproxy.testing.script import (
+    ANSWERS,
+    BODIES,
+    PARTS,
+    SAID,
+    begun,
+    content,
+    good,
+    refusal,
+    step,
+    unreachable,
+)
 from tests.support.gateway import HELLO, ROOT, Gateway, model, provider
 from tests.support.metrics import Numbers
-from tests.support.ports import refused_port
 from tests.support.wire import Answer, Client
 
 from .conftest import Start
@@ -48,13 +46,9 @@ from .conftest import Start
 KINDS = {Dialect.OPENAI: "openai", Dialect.ANTHROPIC: "anthropic"}
 PATHS = {Dialect.OPENAI: "/v1/chat/completions", Dialect.ANTHROPIC: "/v1/messages"}
 TARGET_MODEL = {Dialect.OPENAI: "gpt-4", Dialect.ANTHROPIC: "claude-sonnet-4-5"}
-SAID = "Hel"
-LIMITED = "rate_limit_error"
 ALONE, BOTH = "alone", "both"
 NOT_FOR_PROVIDERS = ("timeouts.total", "limits.event")
 HELD = 256 * 1024  # bytes of a plain answer that are held until it is whole
-LARGE = 300_000  # bytes; more than that
-LONG = 1_200_000  # bytes; over the `limits.event` of the cells, which no single read is
 CELLS = list(cells())
 
 
@@ -62,10 +56,10 @@ CELLS = list(cells())
 async def test_a_fault_has_its_one_right_ending(
     start: Start, first: Provider, second: Provider, cell: Cell
 ) -> None:
-    first.always = lambda _: says(cell)
+    first.always = lambda _: step(cell.row.says, cell.pair.provider)
     if cell.row.judged.another:
-        second.then(good(cell))
-    async with unreachable(cell, first):
+        second.then(good(cell.pair.provider, cell.mode))
+    async with unreachable(cell.row.says, first):
         gateway = await start(configuration(cell, first, second))
 
         alone, both = await asyncio.gather(
@@ -114,27 +108,6 @@ def configuration(cell: Cell, first: Provider, second: Provider) -> str:
     )
 
 
-@asynccontextmanager
-async def unreachable(cell: Cell, faulty: Provider) -> AsyncIterator[None]:
-    """Put in the provider's place what cannot be reached, where the cell says so."""
-    match cell.row.says:
-        case (Socket.REFUSED,):
-            await faulty.stop()
-            faulty.port = refused_port()
-            yield
-        case (Socket.DEAF,):
-            await faulty.stop()
-            with socket.socket() as deaf, socket.socket() as fill:
-                deaf.bind(("127.0.0.1", 0))
-                deaf.listen(0)
-                faulty.port = deaf.getsockname()[1]
-                fill.setblocking(False)
-                fill.connect_ex(deaf.getsockname())  # a full backlog answers no SYN
-                yield
-        case _:
-            yield
-
-
 async def ask(gateway: Gateway, cell: Cell, asked: str, faulty: Provider) -> Answer | None:
     """Make the cell's request; None where the client leaves, once the provider knows."""
     headers = {"content-type": "application/json"}
@@ -147,132 +120,11 @@ async def ask(gateway: Gateway, cell: Cell, asked: str, faulty: Provider) -> Ans
             return await client.answer()
         if cell.row.moment is Moment.AFTER_CONTENT:
             await client.until(SAID.encode())
-        await faulty.until(lambda: len(faulty.requests) == 2 and faulty.written >= 2 * begun(cell))
+        wanted = begun(cell.row.says, cell.pair.provider)
+        await faulty.until(lambda: len(faulty.requests) == 2 and faulty.written >= 2 * wanted)
         client.leave()
         await faulty.client_left(2)
     return None
-
-
-# what the provider says ---------------------------------------------------------------------------
-
-
-def says(cell: Cell) -> Step:
-    """Give the provider's step."""
-    dialect = cell.pair.provider
-    match cell.row.says:
-        case (Status(status, error, headers),):
-            return answer(refusal(dialect, error), status=status, headers=headers)
-        case (Part(), *_):
-            return stream(*moves(cell))
-        case _:
-            return moves(cell)
-
-
-def moves(cell: Cell) -> list[Move]:
-    """Give what the provider writes, and what becomes of the connection."""
-    dialect = cell.pair.provider
-    made: list[Move] = []
-    for item in cell.row.says:
-        if isinstance(item, Part):
-            made.append(PARTS[dialect][item])
-        elif isinstance(item, Body):
-            made.append(BODIES[dialect][item])
-        elif isinstance(item, (bytes, End)):
-            made.append(item)
-    return made
-
-
-def begun(cell: Cell) -> int:
-    """Give how many bytes the provider writes at least before it falls silent."""
-    return sum(len(move) for move in moves(cell) if isinstance(move, bytes))
-
-
-def refusal(dialect: Dialect, error: str) -> dict[str, Any]:
-    """Give an error's body."""
-    if dialect is Dialect.ANTHROPIC:
-        if error == Word.TOO_LONG.value:
-            return anthropic_error("prompt is too long: 9 tokens", kind="invalid_request_error")
-        return anthropic_error(kind=error or "api_error")
-    return openai_error(kind=error or "server_error", code=error or None)
-
-
-def framed(body: bytes, *, length: int | None = None, kind: str = "application/json") -> bytes:
-    """Give a plain answer, head and all; `length` is what it promises."""
-    promised = str(len(body) if length is None else length)
-    return head(200, [("content-type", kind), ("content-length", promised)]) + body
-
-
-def content(plain: bytes) -> bytes:
-    """Give the body of a plain answer."""
-    return plain.partition(b"\r\n\r\n")[2]
-
-
-def _bodies(dialect: Dialect, whole: bytes) -> Mapping[Body, bytes]:
-    half = whole[: len(whole) // 2]
-    return {
-        Body.WHOLE: framed(whole),
-        Body.CUT: framed(half, length=len(whole)),
-        Body.HALF: framed(half),
-        Body.HTML: framed(b"<html>Welcome</html>", kind="text/html"),
-        Body.EMPTY: framed(b""),
-        Body.ERROR: framed(json.dumps(refusal(dialect, "")).encode()),
-        Body.LARGE: framed(whole[:-1].ljust(LARGE), length=2 * LARGE),
-    }
-
-
-def _parts(
-    dialect: Dialect, ping: bytes, events: Sequence[bytes], half: str, kind: str | None
-) -> Mapping[Part, bytes]:
-    start, word, finish, end = events
-    error = "error" if dialect is Dialect.ANTHROPIC else None
-    return {
-        Part.PING: ping,
-        Part.PINGS: (b": " + b"x" * 9_996 + b"\n\n") * (LONG // 10_000),
-        Part.START: start,
-        Part.WORD: word,
-        Part.HALF: word[: len(word) // 2],
-        Part.LONG: word.replace(SAID.encode(), b"x" * LONG)[:-2],
-        Part.MALFORMED: event(half, kind),
-        Part.ERROR: event(refusal(dialect, ""), error),
-        Part.LIMITED: event(refusal(dialect, LIMITED), error),
-        Part.FINISH: finish,
-        Part.END: end,
-    }
-
-
-def _grouped(events: Sequence[bytes], *lengths: int) -> list[bytes]:
-    rest = iter(events)
-    return [b"".join(next(rest) for _ in range(length)) for length in lengths]
-
-
-ANSWERS = {
-    Dialect.OPENAI: json.dumps(openai_answer(SAID)).encode(),
-    Dialect.ANTHROPIC: json.dumps(anthropic_answer(SAID)).encode(),
-}
-BODIES = {dialect: _bodies(dialect, whole) for dialect, whole in ANSWERS.items()}
-PARTS: Mapping[Dialect, Mapping[Part, bytes]] = {
-    Dialect.OPENAI: _parts(
-        Dialect.OPENAI,
-        b": keep-alive\n\n",
-        _grouped(openai_events(SAID), 1, 1, 2, 1),
-        '{"choices": [',
-        None,
-    ),
-    Dialect.ANTHROPIC: _parts(
-        Dialect.ANTHROPIC,
-        event({"type": "ping"}, "ping"),
-        _grouped(anthropic_events(SAID), 3, 1, 2, 1),
-        '{"type": "content_block_delta", "ind',
-        "content_block_delta",
-    ),
-}
-
-
-def good(cell: Cell) -> Step:
-    """Give the other target's good answer."""
-    if cell.mode is Mode.PLAIN:
-        return answer(ANSWERS[cell.pair.provider])
-    return stream(*(PARTS[cell.pair.provider][part] for part in COMPLETE))
 
 
 # what the client sees -----------------------------------------------------------------------------

@@ -11,8 +11,8 @@ import pytest
 from llmproxy.server.services import SERVICES
 from llmproxy.testing.answers import openai_events, openai_plain, openai_stream
 from llmproxy.testing.provider import Provider, answer
+from llmproxy.testing.script import refused_port
 from tests.support.gateway import HELLO, model, provider
-from tests.support.ports import refused_port
 from tests.support.wire import JSON, Answer, Client, ask, request
 
 from .conftest import Start

@@ -18,8 +18,8 @@ from llmproxy.testing.answers import (
     openai_stream,
 )
 from llmproxy.testing.provider import End, Provider, Step, answer, close, hang, head, reset, stream
+from llmproxy.testing.script import refused_port
 from tests.support.gateway import HELLO, Gateway, model, provider
-from tests.support.ports import refused_port
 from tests.support.wire import Client
 
 from .conftest import Start

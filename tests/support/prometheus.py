@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .ports import refused_port
+from llmproxy.testing.script import refused_port
+
 from .wire import get
 
 

@@ -1,0 +1,179 @@
+"""
+What the fault table says, as moves on a socket, in either dialect.
+
+`step` makes what a provider writes for a row's `says`; `unreachable` is for those that no provider
+can say, since nobody answers at its address.
+"""
+
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from .answers import (
+    anthropic_answer,
+    anthropic_error,
+    anthropic_events,
+    event,
+    openai_answer,
+    openai_error,
+    openai_events,
+)
+from .faults import COMPLETE, Body, Dialect, Mode, Part, Says, Socket, Status, Word
+from .provider import End, Move, Provider, Step, answer, head, stream
+
+SAID: Final = "Hel"
+"""The content of each answer."""
+
+LIMITED = "rate_limit_error"
+LARGE = 300_000  # bytes; more than are held until a plain answer is whole
+LONG = 1_200_000  # bytes; over the `limits.event` of the rows, which no single read is
+
+
+def step(says: Says, dialect: Dialect) -> Step:
+    """Give what a provider of the dialect does."""
+    match says:
+        case (Status(status, error, headers),):
+            return answer(refusal(dialect, error), status=status, headers=headers)
+        case (Part(), *_):
+            return stream(*moves(says, dialect))
+        case _:
+            return moves(says, dialect)
+
+
+def good(dialect: Dialect, mode: Mode) -> Step:
+    """Give a good answer."""
+    if mode is Mode.PLAIN:
+        return answer(ANSWERS[dialect])
+    return stream(*(PARTS[dialect][part] for part in COMPLETE))
+
+
+def moves(says: Says, dialect: Dialect) -> list[Move]:
+    """Give what the provider writes, and what becomes of the connection."""
+    made: list[Move] = []
+    for item in says:
+        if isinstance(item, Part):
+            made.append(PARTS[dialect][item])
+        elif isinstance(item, Body):
+            made.append(BODIES[dialect][item])
+        elif isinstance(item, (bytes, End)):
+            made.append(item)
+    return made
+
+
+def begun(says: Says, dialect: Dialect) -> int:
+    """Give how many bytes the provider writes at least before it falls silent."""
+    return sum(len(move) for move in moves(says, dialect) if isinstance(move, bytes))
+
+
+def refusal(dialect: Dialect, error: str) -> dict[str, Any]:
+    """Give an error's body."""
+    if dialect is Dialect.ANTHROPIC:
+        if error == Word.TOO_LONG.value:
+            return anthropic_error("prompt is too long: 9 tokens", kind="invalid_request_error")
+        return anthropic_error(kind=error or "api_error")
+    return openai_error(kind=error or "server_error", code=error or None)
+
+
+def content(plain: bytes) -> bytes:
+    """Give the body of a plain answer."""
+    return plain.partition(b"\r\n\r\n")[2]
+
+
+@asynccontextmanager
+async def unreachable(says: Says, faulty: Provider) -> AsyncIterator[None]:
+    """Put in the provider's place what cannot be reached, where the row says so."""
+    match says:
+        case (Socket.REFUSED,):
+            await faulty.stop()
+            faulty.port = refused_port()
+            yield
+        case (Socket.DEAF,):
+            await faulty.stop()
+            with socket.socket() as deaf, socket.socket() as fill:
+                deaf.bind(("127.0.0.1", 0))
+                deaf.listen(0)
+                faulty.port = deaf.getsockname()[1]
+                fill.setblocking(False)
+                fill.connect_ex(deaf.getsockname())  # a full backlog answers no SYN
+                yield
+        case _:
+            yield
+
+
+def refused_port() -> int:
+    """Return a port on which nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+        return port
+
+
+def _framed(body: bytes, *, length: int | None = None, kind: str = "application/json") -> bytes:
+    """Give a plain answer, head and all; `length` is what it promises."""
+    promised = str(len(body) if length is None else length)
+    return head(200, [("content-type", kind), ("content-length", promised)]) + body
+
+
+def _bodies(dialect: Dialect, whole: bytes) -> Mapping[Body, bytes]:
+    half = whole[: len(whole) // 2]
+    return {
+        Body.WHOLE: _framed(whole),
+        Body.CUT: _framed(half, length=len(whole)),
+        Body.HALF: _framed(half),
+        Body.HTML: _framed(b"<html>Welcome</html>", kind="text/html"),
+        Body.EMPTY: _framed(b""),
+        Body.ERROR: _framed(json.dumps(refusal(dialect, "")).encode()),
+        Body.LARGE: _framed(whole[:-1].ljust(LARGE), length=2 * LARGE),
+    }
+
+
+def _parts(
+    dialect: Dialect, ping: bytes, events: Sequence[bytes], half: str, kind: str | None
+) -> Mapping[Part, bytes]:
+    start, word, finish, end = events
+    error = "error" if dialect is Dialect.ANTHROPIC else None
+    return {
+        Part.PING: ping,
+        Part.PINGS: (b": " + b"x" * 9_996 + b"\n\n") * (LONG // 10_000),
+        Part.START: start,
+        Part.WORD: word,
+        Part.HALF: word[: len(word) // 2],
+        Part.LONG: word.replace(SAID.encode(), b"x" * LONG)[:-2],
+        Part.MALFORMED: event(half, kind),
+        Part.ERROR: event(refusal(dialect, ""), error),
+        Part.LIMITED: event(refusal(dialect, LIMITED), error),
+        Part.FINISH: finish,
+        Part.END: end,
+    }
+
+
+def _grouped(events: Sequence[bytes], *lengths: int) -> list[bytes]:
+    rest = iter(events)
+    return [b"".join(next(rest) for _ in range(length)) for length in lengths]
+
+
+ANSWERS: Mapping[Dialect, bytes] = {
+    Dialect.OPENAI: json.dumps(openai_answer(SAID)).encode(),
+    Dialect.ANTHROPIC: json.dumps(anthropic_answer(SAID)).encode(),
+}
+BODIES: Mapping[Dialect, Mapping[Body, bytes]] = {
+    dialect: _bodies(dialect, whole) for dialect, whole in ANSWERS.items()
+}
+PARTS: Mapping[Dialect, Mapping[Part, bytes]] = {
+    Dialect.OPENAI: _parts(
+        Dialect.OPENAI,
+        b": keep-alive\n\n",
+        _grouped(openai_events(SAID), 1, 1, 2, 1),
+        '{"choices": [',
+        None,
+    ),
+    Dialect.ANTHROPIC: _parts(
+        Dialect.ANTHROPIC,
+        event({"type": "ping"}, "ping"),
+        _grouped(anthropic_events(SAID), 3, 1, 2, 1),
+        '{"type": "content_block_delta", "ind',
+        "content_block_delta",
+    ),
+}
