@@ -135,9 +135,11 @@ class _Loader:
         return None if value is ABSENT else value
 
     def _with_usual_key(self, name: str, provider: ProviderConfig) -> ProviderConfig:
-        """Give the provider the key from its vendor's variable, if that is set."""
+        """Give the provider the key from its vendor's variable, if that is set, or not looked up."""
         vendor = vendor_of(provider.kind, provider.base_url)
-        if vendor is None or vendor.variable not in self._env or has_auth_header(provider):
+        if vendor is None or vendor.variable is None or has_auth_header(provider):
+            return provider
+        if self._secrets and vendor.variable not in self._env:
             return provider
         place = at(at("providers", name), "api_key")
         key = self._value(Secret, f"env:{vendor.variable}", place)

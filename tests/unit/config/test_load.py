@@ -382,6 +382,15 @@ def test_a_shell_s_way_of_naming_a_variable_is_no_key(text: str) -> None:
     assert found == ('providers.here.api_key: nothing is expanded here: write "env:ONE_KEY"')
 
 
+def test_to_look_at_a_configuration_takes_no_usual_variable() -> None:
+    def read(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    config = parse('[providers.o]\nkind = "openai"', {}, read=read, source="x", secrets=False)
+
+    assert list(config.providers) == ["o"]
+
+
 @pytest.mark.parametrize("value", ["env:NOT_SET", "file:/not/there"])
 def test_to_look_at_a_configuration_takes_no_secrets(value: str) -> None:
     def read(path: str) -> str:
