@@ -2,9 +2,12 @@
 The scripted provider: a server on raw sockets that misbehaves on purpose.
 
 Each request is answered by the next step of a script. A step is a row of moves: bytes are written
-as they are, an `asyncio.Event` is waited for, and an `End` says what becomes of the connection;
-without one it is kept alive. All that came in is recorded, and every change can be waited for, so
-that no test sleeps.
+as they are, a `Pause` lasts, an `asyncio.Event` is waited for, and an `End` says what becomes of
+the connection; without one it is kept alive. All that came in is recorded, and every change can be
+waited for, so that no test sleeps.
+
+`Provider` lives in the event loop of its user. `ScriptedProvider`, for users' tests, puts one into
+a thread.
 """
 
 import asyncio
@@ -31,7 +34,14 @@ class End(Enum):
     STALE = "kept alive, but reset at the first byte of the next request"
 
 
-Move: TypeAlias = bytes | asyncio.Event | End
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Silence that ends by itself."""
+
+    seconds: float
+
+
+Move: TypeAlias = bytes | Pause | asyncio.Event | End
 Step: TypeAlias = Iterable[Move]
 
 
@@ -132,7 +142,7 @@ class Provider:
     left: int = 0
     stale: int = 0
     written: int = 0
-    _script: list[Step] = field(default_factory=list)
+    _script: list[Step | Answer] = field(default_factory=list)
     _unexpected: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -142,8 +152,8 @@ class Provider:
     def url(self) -> str:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
-    def then(self, *steps: Step) -> Self:
-        """Add steps: one for each request to come."""
+    def then(self, *steps: Step | Answer) -> Self:
+        """Add steps, or what makes them: one for each request to come."""
         self._script.extend(steps)
         return self
 
@@ -240,7 +250,8 @@ class Provider:
 
     def _next(self, request: Request) -> Step:
         if self._script:
-            return self._script.pop(0)
+            step = self._script.pop(0)
+            return step(request) if callable(step) else step
         if self.always is not None:
             return self.always(request)
         self._unexpected += 1
@@ -280,6 +291,8 @@ class Provider:
                     await writer.drain()
                     self.written += len(move)
                     self._changed.set()
+                case Pause():
+                    await asyncio.sleep(move.seconds)
                 case asyncio.Event():
                     await move.wait()
                 case End.HANG:

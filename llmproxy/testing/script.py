@@ -21,11 +21,12 @@ from .answers import (
     openai_events,
 )
 from .faults import COMPLETE, Body, Dialect, Mode, Part, Says, Socket, Status, Word
-from .provider import End, Move, Provider, Step, answer, head, stream
+from .provider import End, Move, Pause, Provider, Step, answer, head, stream
 
 SAID: Final = "Hel"
 """The content of each answer."""
 
+MOMENT = 0.02  # seconds
 LIMITED = "rate_limit_error"
 LARGE = 300_000  # bytes; more than are held until a plain answer is whole
 LONG = 1_200_000  # bytes; over the `limits.event` of the rows, which no single read is
@@ -40,6 +41,19 @@ def step(says: Says, dialect: Dialect) -> Step:
             return stream(*moves(says, dialect))
         case _:
             return moves(says, dialect)
+
+
+def paced(moves: Step) -> Step:
+    """
+    Wait a moment before what may overtake the bytes before it.
+
+    A reset makes the kernel drop what its receiver has not read yet, and what is too long would
+    come in one read with the content.
+    """
+    for move in moves:
+        if move is End.RESET or (isinstance(move, bytes) and len(move) > LARGE):
+            yield Pause(MOMENT)
+        yield move
 
 
 def good(dialect: Dialect, mode: Mode) -> Step:

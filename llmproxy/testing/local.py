@@ -1,0 +1,92 @@
+"""A whole gateway on loopback, for tests: in the event loop of its user, or in a thread."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from ..app import create_app
+from ..config.load import parse
+from ..config.schema import Config
+from ..server.protocol import make_runner
+from .background import Background
+
+SOURCE = "the test's configuration"
+
+
+class LocalGateway:
+    """
+    The gateway of this configuration, as TOML; a context, synchronous or asynchronous.
+
+    It listens on a free port of loopback, whatever the configuration says, and `env` (default: the
+    process's) has what `"env:NAME"` refers to. Raises ConfigError with every problem at once.
+    """
+
+    def __init__(self, text: str, *, env: Mapping[str, str] | None = None) -> None:
+        variables = os.environ if env is None else env
+        config = parse(text, variables, read=_read, source=SOURCE)
+        self.port = 0
+        self._background = Background(lambda: serving(config))
+
+    def __enter__(self) -> Self:
+        self.port = self._background.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._background.close()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, trace)
+
+    @property
+    def url(self) -> str:
+        """The address, without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def openai_url(self) -> str:
+        """What the OpenAI SDK takes as `base_url`."""
+        return f"{self.url}/v1"
+
+    @property
+    def anthropic_url(self) -> str:
+        """What the Anthropic SDK takes as `base_url`."""
+        return self.url
+
+
+@asynccontextmanager
+async def serving(config: Config, innermost: Sequence[Middleware] = ()) -> AsyncIterator[int]:
+    """Serve the configuration on a free port of loopback, and give the port."""
+    app = create_app(config)
+    app.middlewares.extend(innermost)
+    runner = make_runner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port: int = runner.addresses[0][1]
+        yield port
+    finally:
+        await runner.cleanup()
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8-sig")

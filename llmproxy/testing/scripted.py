@@ -1,0 +1,112 @@
+"""
+The scripted provider for users' tests: in a thread of its own, so that any test can use it.
+
+It speaks as OpenAI and as Anthropic, each under the paths that the vendor's SDK asks. A request is
+answered by the next answer of the script, and after its end by `otherwise`: a good one, unless told
+differently.
+"""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Self
+
+from .background import Background
+from .named import fault, good
+from .provider import Answer, Provider, Request, Step
+
+PATIENCE = 5.0
+"""Seconds that are waited for what a test expects."""
+
+
+class ScriptedProvider:
+    """
+    A provider on loopback that answers as it is told; a context, synchronous or asynchronous.
+
+    `openai_url` and `anthropic_url` are what the SDKs take as `base_url`; any key will do. An
+    answer is a fault's name (see `FAULTS`), `fault(...)`, `good(...)`, or moves of your own
+    (`answer(...)`, `stream(...)`, any row of bytes, `Pause` and `End`).
+    """
+
+    def __init__(self) -> None:
+        self._provider = Provider(always=good())
+        self._background = Background(self._open)
+
+    def __enter__(self) -> Self:
+        self._background.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._background.close()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, trace)
+
+    @property
+    def url(self) -> str:
+        """The address, without a path."""
+        return self._provider.url
+
+    @property
+    def openai_url(self) -> str:
+        """What the OpenAI SDK takes as `base_url`."""
+        return f"{self.url}/v1"
+
+    @property
+    def anthropic_url(self) -> str:
+        """What the Anthropic SDK takes as `base_url`."""
+        return self.url
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """What came in so far, in its order."""
+        return tuple(self._provider.requests)
+
+    def script(self, *answers: str | Answer | Step) -> Self:
+        """Add answers, one for each request to come; raises ValueError for an unknown name."""
+        self._background.run(self._add([_made(one) for one in answers]))
+        return self
+
+    def otherwise(self, answer: str | Answer) -> Self:
+        """Answer so whenever the script is over; raises ValueError for an unknown name."""
+        self._background.run(self._set(fault(answer) if isinstance(answer, str) else answer))
+        return self
+
+    def wait_for_requests(self, count: int = 1, seconds: float = PATIENCE) -> tuple[Request, ...]:
+        """Give the requests once so many have come in whole; raises TimeoutError."""
+        self._background.run(self._provider.asked(count), seconds)
+        return self.requests
+
+    def wait_until_left(self, count: int = 1, seconds: float = PATIENCE) -> None:
+        """
+        Return once so many answers were broken off by the client; raises TimeoutError.
+
+        It shows that an application that wants no more closes its stream.
+        """
+        self._background.run(self._provider.client_left(count), seconds)
+
+    def _open(self) -> AbstractAsyncContextManager[Provider]:
+        return self._provider
+
+    async def _add(self, answers: list[Answer | Step]) -> None:
+        self._provider.then(*answers)
+
+    async def _set(self, answer: Answer) -> None:
+        self._provider.always = answer
+
+
+def _made(answer: str | Answer | Step) -> Answer | Step:
+    return fault(answer) if isinstance(answer, str) else answer
