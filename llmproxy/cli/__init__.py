@@ -18,6 +18,7 @@ from .verb import FAILED, GOOD, INTERRUPTED, WRONG, Verb
 VERBS: Mapping[str, str] = {  # each is the module of its name, imported when it is asked for
     "serve": "start the gateway",
     "check": "check a configuration and show its routes",
+    "drill": "run every fault of a provider against your configuration",
     "init": "write ./llmproxy.toml for the provider keys in the environment",
     "models": "list the configured models and who answers for them",
     "health": "ask a running gateway whether it is ready",
