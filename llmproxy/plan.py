@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 
 from .config.diff import changes
 from .config.schema import Config, LimitsConfig, ProviderConfig
@@ -21,7 +20,7 @@ from .gateway import Gateway
 from .policy.keys import KeyRing
 from .providers.registry import make_provider
 from .resilience.attempt import attempt
-from .resilience.breaker import Breakers, State
+from .resilience.breaker import Breakers, Circuit
 from .resilience.budget import RetryBudget
 from .resilience.layer import stack
 from .resilience.limit import InFlight, Shares
@@ -116,7 +115,7 @@ class Planner:
     ) -> Line:
         provider = make_provider(name, config, via=self._via)
         if former is not None and _address(former.config) == _address(config):
-            former.breakers.obey(config.breaker)
+            former.breakers.obey(config.breaker, self._services.watches.time())
             former.in_flight.resize(config.max_in_flight, limits)
             same_budget = former.config.retry == config.retry
             return Line(
@@ -127,8 +126,8 @@ class Planner:
                 budget=former.budget if same_budget else RetryBudget(config.retry),
                 in_flight=former.in_flight,
             )
-        breakers = Breakers(name, config.breaker)
-        breakers.subscribe(partial(self._tell, name))
+        breakers = Breakers(name, config.breaker, time.time)  # noqa: TID251
+        breakers.subscribe(self._tell)
         return Line(
             config=config,
             provider=provider,
@@ -204,9 +203,15 @@ class Planner:
         key = self._cooldowns.choose(target, (), self._services.watches.time())
         return provider.signed(provider.models_request(), key)
 
-    def _tell(self, provider: str, state: State) -> None:
-        self._services.metrics.circuit_changed(provider, state)
-        self._services.log.circuit_changed(provider, state)
+    def _tell(self, circuit: Circuit) -> None:
+        self._services.metrics.circuit_changed(circuit.provider, circuit.state)
+        self._services.log.circuit_changed(
+            circuit.provider,
+            circuit.state,
+            model=circuit.model,
+            reason=circuit.reason,
+            since=circuit.since,
+        )
 
 
 def _log(result: Reloaded) -> None:

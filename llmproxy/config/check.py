@@ -14,7 +14,16 @@ from dataclasses import fields
 from urllib.parse import urlsplit
 
 from .findings import Findings, at, quoted, suggestion
-from .schema import Config, KeyConfig, MockConfig, ModelConfig, ProviderConfig, RetryConfig
+from .schema import (
+    BreakerConfig,
+    Config,
+    KeyConfig,
+    MockConfig,
+    ModelConfig,
+    ProviderConfig,
+    RetryConfig,
+    TimeoutsConfig,
+)
 from .vendors import vendor_of
 from .wildcard import matched, overlap
 
@@ -57,6 +66,7 @@ def check(config: Config, findings: Findings, read: Callable[[str], str]) -> Non
     if not config.providers and findings.sound("providers"):
         findings.problem("providers", "there is none: add a [providers.NAME] table")
     _check_retry(config.retry, "retry", findings)
+    _check_breaker(config.breaker, config.timeouts, config, "breaker", findings)
     for name, provider in config.providers.items():
         _check_provider(name, provider, config, findings, read)
     for name, model in config.models.items():
@@ -121,6 +131,23 @@ def _check_retry(retry: RetryConfig, place: str, findings: Findings) -> None:
         findings.problem(at(place, "max_delay"), "is shorter than base_delay")
 
 
+def _check_breaker(
+    breaker: BreakerConfig,
+    timeouts: TimeoutsConfig,
+    config: Config,
+    place: str,
+    findings: Findings,
+) -> None:
+    limits = [timeouts.first_token]
+    limits += [model.timeouts.get("first_token", 0.0) for model in config.models.values()]
+    slow = breaker.slow_first_token
+    if slow is not None and slow >= max(limits):
+        findings.warning(
+            at(place, "slow_first_token"),
+            "never counts: timeouts.first_token ends the attempt before",
+        )
+
+
 def _check_provider(
     name: str,
     provider: ProviderConfig,
@@ -140,8 +167,7 @@ def _check_provider(
         if provider.kind not in kinds and _is_set(provider, option.name):
             which = " or ".join(kinds)
             findings.problem(at(place, option.name), f"does nothing here: it is for kind {which}")
-    if provider.retry != config.retry:
-        _check_retry(provider.retry, at(place, "retry"), findings)
+    _check_overrides(provider, config, place, findings)
     if provider.kind == "mock":
         _check_mock(provider.mock, at(place, "mock"), findings)
         return
@@ -165,6 +191,17 @@ def _check_provider(
             at(place, "api_key"),
             f'missing: set the variable {vendor.variable}, or name another one with "env:NAME"',
         )
+
+
+def _check_overrides(
+    provider: ProviderConfig, config: Config, place: str, findings: Findings
+) -> None:
+    """Note what does not fit in a provider's own tables; what it inherits is judged once."""
+    if provider.retry != config.retry:
+        _check_retry(provider.retry, at(place, "retry"), findings)
+    if (provider.breaker, provider.timeouts) != (config.breaker, config.timeouts):
+        where = at(place, "breaker")
+        _check_breaker(provider.breaker, provider.timeouts, config, where, findings)
 
 
 def _is_set(provider: ProviderConfig, option: str) -> bool:

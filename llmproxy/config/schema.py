@@ -94,10 +94,30 @@ class RetryConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerConfig:
-    """When to stop asking a provider that fails."""
+    """When to stop asking a provider that fails, and how to come back."""
 
     failure_threshold: int = option("Consecutive failures that open the circuit.", 5)
+    error_rate: Share | None = option(
+        "Failures, as a share of the requests within `window`, that open it as well; `none`: "
+        "only failures in a row do.",
+        0.5,
+        most=1,
+    )
+    window: Seconds = option("Over how long the error rate is taken.", 30.0)
+    min_requests: int = option("Requests within `window` below which no rate is judged.", 20)
+    slow_first_token: Seconds | None = option(
+        "Streams: a first content that takes longer is served, but counts as a failure; `none`: "
+        "it does not. `timeouts.first_token` ends the attempt.",
+        None,
+    )
     open_for: Seconds = option("How long it stays open before one request may probe.", 10.0)
+    ramp: Seconds = option(
+        "After a good probe, the time in which the provider is given 10, 25, 50 and then all of "
+        "its requests; the others go to the next target, if there is one that answers. 0: all at "
+        "once.",
+        3.0,
+        least=0,
+    )
     scope: Literal["provider", "model"] = option(
         "One breaker for the provider, or one for each of its models; then "
         "`llm_circuit_state` is 1 while any of them is not closed.",

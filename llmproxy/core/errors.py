@@ -14,7 +14,7 @@ Every way in which a request can fail, by whose doing it was.
     │  ├─ Busy                   too many in flight
     │  │  ├─ GatewayBusy 503 · TargetBusy 503
     │  │  └─ KeyBusy 429
-    │  ├─ BreakerOpen 503 · ShuttingDown 503
+    │  ├─ BreakerOpen 503 · TargetRecovering 503 · ShuttingDown 503
     │  └─ OutOfTime 504
     ├─ UpstreamError             one attempt failed
     │  ├─ UpstreamConnectError 502 · UpstreamTimeout 504
@@ -174,6 +174,10 @@ class KeyBusy(Busy):
 
 class BreakerOpen(Refused):
     """The provider's breaker is open, or half-open with its probe under way."""
+
+
+class TargetRecovering(Refused):
+    """The provider's breaker has just closed, and it takes a share of its requests only."""
 
 
 class ShuttingDown(Refused):

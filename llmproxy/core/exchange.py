@@ -175,9 +175,10 @@ class Exchange:
     Times are monotonic, in seconds. `deadline` bounds everything before the first byte and
     `ends_by` the whole; `impatient` says that it was the client who set the deadline, and
     `repeated` how often its SDK has sent this request before.
-    `insistent` says that every target has refused and is asked once more: a full one now lets
-    the request wait for a place.
     `key` is the place of the key that `request` is signed with.
+    `insistent` says that no target has answered and those that refused are asked once more: it
+    may wait for a place, and need not for its turn where a circuit has just closed; `regardless`
+    that it may pass an open one.
     `status` is what went to the client (499: it left);
     `skipped` counts a provider's malformed events that were left out.
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.
@@ -195,6 +196,7 @@ class Exchange:
     repeated: int = 0
     insistent: bool = False
     key: int = 0
+    regardless: bool = False
     request: HttpRequest | None = None
     method: str = "POST"
     traceparent: str | None = None

@@ -57,7 +57,9 @@ def attempt(
             try:
                 if not has_time(exchange.deadline, now):
                     raise too_late(exchange)
-                permit = breaker.admit(now)
+                permit = breaker.admit(
+                    now, insistent=exchange.insistent, regardless=exchange.regardless
+                )
             except (Refused, DeadlineExceeded):
                 in_flight.settle()
                 raise
@@ -89,7 +91,9 @@ def attempt(
                     raise
                 raise error from raised
             record.first_frame = clock()
-            breaker.good_frame(permit)
+            permit = breaker.began(
+                permit, record.first_frame, record.first_frame - now if exchange.stream else None
+            )
             reply.add_done_callback(ended)
             return reply
 

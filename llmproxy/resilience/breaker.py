@@ -3,29 +3,53 @@ A circuit breaker: a machine without a clock of its own.
 
     state      what happens                          becomes      why
     closed     failure_threshold failures in a row   open         the provider is sick
+    closed     error_rate of what came in a window   open         it is half sick
     open       open_for seconds pass                 half-open    it may be well again
-    half-open  the probe brings a first good frame   closed       it is
+    half-open  the probe brings a first good frame   closed       it is; the traffic comes back by
+                                                                  and by (ramp)
     half-open  the probe fails                       open         it is not
     half-open  the probe ends otherwise              half-open    a 429, a 400 or a client that
                                                                   left says nothing: the next
                                                                   request probes
+    any        the operator forces it                open, closed until the operator lets go: then
+                                                                  half-open, or closed as it is
 
 One request at a time probes. Attempts outlive states: each carries a permit with the generation
 it was admitted in, and what a stale permit brings home is ignored, or a late failure would
 re-open a provider that has just recovered. A success counts when the answer is complete, since a
 stream that is cut after a good start is a failure; only a probe counts from its first good frame,
 since a ten-minute stream must not keep the others out.
+
+Good requests are most, so for them there is next to nothing to do: while a circuit is closed all
+share one permit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
+from typing import Literal, TypeAlias
 
 from ..config.schema import BreakerConfig
-from ..core.errors import BreakerOpen, blames_target
-from ..core.exchange import Target
+from ..core.errors import (
+    BreakerOpen,
+    StreamInterrupted,
+    TargetRecovering,
+    UpstreamConnectError,
+    UpstreamStatusError,
+    UpstreamTimeout,
+    blames_target,
+)
+from ..core.exchange import Clock, Target
+from .window import Window
 
 MAX_BREAKERS = 1000
+LONGEST_REASON = 200
+SOON = 1.0
+SHARES = (10, 25, 50)  # percent of the requests, each for a third of the ramp
+OUR_WORDS = (UpstreamConnectError, UpstreamTimeout, StreamInterrupted)  # nothing of a provider's
+
+Verdict: TypeAlias = Literal["open", "closed"]
 
 
 class State(StrEnum):
@@ -38,128 +62,424 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permit:
-    """Leave to try once; to be brought back by `record`."""
+    """Leave to try once; to be brought back by `record`. `begun`: by way of `began`."""
 
     generation: int
-    probe: bool
+    probe: bool = False
+    begun: bool = False
+
+
+SPENT = Permit(generation=-1)  # of no generation: what it brings home is ignored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circuit:
+    """
+    What there is to know of one breaker; `model` only where each model has its own.
+
+    `reason` says in our own words how it came to be as it is, `since` the Unix time of that.
+    `failures` are those in a row, `error_rate` is the share of failures among the `requests` in
+    the window (None: there were none). `retry_in` is after how many seconds a request may probe
+    (None: it is closed, or nobody knows), `share` the percentage of requests that it takes.
+    """
+
+    provider: str
+    model: str | None
+    state: State
+    forced: Verdict | None
+    reason: str
+    since: float
+    failures: int
+    requests: int
+    error_rate: float | None
+    retry_in: float | None
+    share: int
+
+    @property
+    def name(self) -> str:
+        """The provider's, with the model's where it has its own."""
+        return self.provider if self.model is None else f"{self.provider}/{self.model}"
+
+
+Changed: TypeAlias = Callable[[Circuit], None]
 
 
 class Breaker:
-    """Watches one provider, or one model there. `changed` hears each new state."""
+    """
+    Watches one provider, or one model there. `changed` hears each new state.
+
+    Times are monotonic, in seconds; `wall` gives Unix time, to be told to people.
+    """
 
     def __init__(
-        self, name: str, policy: BreakerConfig, changed: Callable[[State], None] = lambda _: None
+        self,
+        provider: str,
+        policy: BreakerConfig,
+        changed: Changed,
+        wall: Clock,
+        *,
+        model: str | None = None,
     ) -> None:
-        self.name = name
+        self.name = provider if model is None else f"{provider}/{model}"
+        self.forced: Verdict | None = None
+        self._provider = provider
+        self._model = model
         self._policy = policy
         self._changed = changed
+        self._wall = wall
+        self._waiting: set[Callable[[], None]] = set()
+        self._window = Window(policy.window)
         self._state = State.CLOSED
+        self._reason = "closed from the start"
+        self._since = wall()
         self._failures = 0
         self._open_until = 0.0
         self._probing = False
+        self._ramp_from: float | None = None
+        self._turned = 0
         self._generation = 0
+        self._issue_permits()
 
     def obey(self, policy: BreakerConfig) -> None:
         """Judge by `policy` from now on."""
+        if policy.window != self._policy.window:
+            self._window = Window(policy.window)
         self._policy = policy
 
     @property
     def idle(self) -> bool:
-        """Closed, with no failure to remember."""
-        return self._state is State.CLOSED and not self._failures
+        """Closed, with nothing to remember."""
+        return (
+            self._state is State.CLOSED
+            and not self._failures
+            and self.forced is None
+            and self._ramp_from is None
+        )
 
     def state(self, now: float) -> State:
         """Give the state at time `now`."""
         if self._state is State.OPEN and now >= self._open_until:
-            self._become(State.HALF_OPEN)
+            self._become(
+                State.HALF_OPEN,
+                "the time is up: the next request probes",
+                now,
+                late=now - self._open_until,
+            )
         return self._state
 
-    def admit(self, now: float) -> Permit:
-        """Give a permit, or raise BreakerOpen."""
+    def retry_in(self, now: float) -> float | None:
+        """Give the seconds until it is half-open, 0 if it is; None: closed, or forced open."""
         state = self.state(now)
-        if state is State.OPEN:
-            raise BreakerOpen(
-                f"the circuit of {self.name} is open after repeated failures",
-                retry_after=self._open_until - now,
-            )
-        if state is State.HALF_OPEN:
-            if self._probing:
-                raise BreakerOpen(
-                    f"the circuit of {self.name} is half-open and another request is probing it",
-                    retry_after=1.0,
+        if state is State.CLOSED or self.forced is not None:
+            return None
+        return self._open_until - now if state is State.OPEN else 0.0
+
+    def ready_in(self, now: float) -> float:
+        """Give the seconds until it may admit someone; inf where only an event can tell."""
+        if self.state(now) is State.OPEN:
+            return self._open_until - now
+        return inf if self._probing else 0.0
+
+    def report(self, now: float) -> Circuit:
+        """Say how it is at time `now`."""
+        state = self.state(now)
+        requests, failed = self._window.counts(now)
+        return Circuit(
+            provider=self._provider,
+            model=self._model,
+            state=state,
+            forced=self.forced,
+            reason=self._reason,
+            since=self._since,
+            failures=self._failures,
+            requests=requests,
+            error_rate=failed / requests if requests else None,
+            retry_in=self.retry_in(now),
+            share=self._share(now) if state is State.CLOSED else 0,
+        )
+
+    def admit(self, now: float, *, insistent: bool = False, regardless: bool = False) -> Permit:
+        """
+        Give a permit.
+
+        Raises BreakerOpen, or TargetRecovering where it is not the request's turn in the ramp.
+        The `insistent` need not wait for their turn; what is `regardless` passes an open circuit,
+        unless it was forced open, and does not count.
+        """
+        if self._pass is not None:
+            return self._pass
+        state = self.state(now)
+        if state is State.CLOSED:
+            if not (insistent or self._is_turn(now)):
+                raise TargetRecovering(
+                    f"{self.name} has just recovered and takes some of its requests only",
+                    retry_after=SOON,
                 )
+            return self._fresh
+        if state is State.HALF_OPEN and not self._probing:
             self._probing = True
             return Permit(generation=self._generation, probe=True)
-        return Permit(generation=self._generation, probe=False)
+        if regardless and self.forced is None:
+            return SPENT
+        raise self._refusal(now)
 
-    def good_frame(self, permit: Permit) -> None:
-        """Hear that an answer began well: enough for a probe."""
-        if permit.probe and permit.generation == self._generation:
-            self._become(State.CLOSED)
+    def began(self, permit: Permit, now: float, first_token: float | None) -> Permit:
+        """
+        Hear that an answer began well: enough for a probe.
+
+        `first_token` is after how many seconds (None: that says nothing, as of a plain answer).
+        Gives the permit that is to be brought back at the end, in place of the other.
+        """
+        if permit.generation != self._generation:
+            return permit
+        slow = self._policy.slow_first_token
+        if slow is not None and first_token is not None and first_token > slow:
+            self._failed(permit, f"the first token after {first_token:.1f} s", now)
+            return SPENT
+        if permit.probe:
+            self._become(State.CLOSED, "the probe was answered", now, ramp=True)
+        self._window.began(now)
+        return self._begun
 
     def record(self, permit: Permit, error: BaseException | None, now: float) -> None:
         """Hear how the attempt ended; every permit is brought back here once."""
         if permit.generation != self._generation:
             return
-        if permit.probe:
+        if error is not None and blames_target(error):
+            self._failed(permit, _words(error), now)
+        elif permit.probe:
             self._probing = False
-        if blames_target(error):
-            self._failures += 1
-            if permit.probe or self._failures >= self._policy.failure_threshold:
-                self._open_until = now + self._policy.open_for
-                self._become(State.OPEN)
+            self._wake()
         elif error is None:
             self._failures = 0
 
-    def _become(self, state: State) -> None:
+    def force(self, verdict: Verdict | None, now: float) -> None:
+        """Stay `open` or `closed`, whatever comes, until told otherwise; None: judge again."""
+        if verdict == self.forced:
+            return
+        former, self.forced = self.forced, verdict
+        if verdict == "open":
+            self._open_until = inf
+            self._become(State.OPEN, "forced open by the operator", now)
+        elif verdict == "closed":
+            self._become(State.CLOSED, "forced closed by the operator", now)
+        elif former == "open":
+            reason = "no longer forced open by the operator: the next request probes"
+            self._become(State.HALF_OPEN, reason, now)
+        else:
+            self._become(State.CLOSED, "no longer forced closed by the operator", now)
+
+    def reset(self, reason: str, now: float) -> None:
+        """Be closed, and as new."""
+        self.forced = None
+        self._become(State.CLOSED, reason, now)
+        self._forget()
+
+    def call_at_change(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called whenever it may admit someone after all, until it is let go."""
+        self._waiting.add(wake)
+
+    def let_go(self, wake: Callable[[], None]) -> None:
+        """Call `wake` no more."""
+        self._waiting.discard(wake)
+
+    def _failed(self, permit: Permit, last: str, now: float) -> None:
+        self._failures += 1
+        self._window.failed(now, begun=permit.begun)
+        if permit.probe:
+            self._open(f"the probe failed: {last}", now)
+        elif self.forced is None and (reason := self._reason_to_open(now)):
+            self._open(f"{reason}, the last: {last}", now)
+
+    def _reason_to_open(self, now: float) -> str | None:
+        policy = self._policy
+        if self._failures >= policy.failure_threshold:
+            return f"{self._failures} failures in a row"
+        if policy.error_rate is None:
+            return None
+        requests, failed = self._window.counts(now)
+        if requests < policy.min_requests or failed < policy.error_rate * requests:
+            return None
+        return f"error rate {100 * failed / requests:.0f} % of {requests} in {policy.window:g} s"
+
+    def _open(self, reason: str, now: float) -> None:
+        self._open_until = now + self._policy.open_for
+        self._become(State.OPEN, reason[:LONGEST_REASON], now)
+
+    def _become(
+        self, state: State, reason: str, now: float, *, late: float = 0.0, ramp: bool = False
+    ) -> None:
+        """Take the state at `now`, or `late` seconds before; in the same state only the reason."""
+        moved = state is not self._state
         self._state = state
-        self._generation += 1
-        self._failures = 0
+        self._reason = reason
+        self._since = self._wall() - late
         self._probing = False
-        self._changed(state)
+        self._turned = 0
+        self._ramp_from = now if ramp and self._policy.ramp else None
+        if moved:
+            self._generation += 1
+            if state is State.CLOSED:
+                self._forget()
+        self._issue_permits()
+        if moved:
+            self._changed(self.report(now))
+        self._wake()
+
+    def _forget(self) -> None:
+        self._failures = 0
+        self._window = Window(self._policy.window)
+
+    def _issue_permits(self) -> None:
+        self._fresh = Permit(generation=self._generation)
+        self._begun = Permit(generation=self._generation, begun=True)
+        shut = self._state is not State.CLOSED or self._ramp_from is not None
+        self._pass = None if shut else self._fresh
+
+    def _share(self, now: float) -> int:
+        """Give the percentage of requests that a closed circuit takes."""
+        if self._ramp_from is None:
+            return 100
+        passed = now - self._ramp_from
+        if passed >= self._policy.ramp:
+            self._ramp_from = None
+            self._pass = self._fresh
+            return 100
+        return SHARES[int(passed / self._policy.ramp * len(SHARES))]
+
+    def _is_turn(self, now: float) -> bool:
+        """Count the request, and say whether it is one of the share."""
+        self._turned += self._share(now)
+        if self._turned < 100:
+            return False
+        self._turned -= 100
+        return True
+
+    def _refusal(self, now: float) -> BreakerOpen:
+        if self._state is State.HALF_OPEN:
+            return BreakerOpen(
+                f"the circuit of {self.name} is half-open and another request is probing it",
+                retry_after=SOON,
+            )
+        if self.forced is not None:
+            return BreakerOpen(
+                f"the circuit of {self.name} is held open by the gateway's operator",
+                retry_after=self._policy.open_for,  # nobody knows; as good a time as any to ask
+            )
+        return BreakerOpen(
+            f"the circuit of {self.name} is open after repeated failures",
+            retry_after=self._open_until - now,
+        )
+
+    def _wake(self) -> None:
+        for wake in self._waiting:
+            wake()
 
 
 class Breakers:
-    """The breakers of one provider: one, or one for each model that was asked for."""
+    """
+    The breakers of one provider: one, or one for each model that was asked for.
 
-    def __init__(self, provider: str, policy: BreakerConfig) -> None:
+    The one for all is there in either case: what the operator forces for the whole provider is
+    done with it, and it stands for the models beyond the number that are told apart.
+    """
+
+    def __init__(self, provider: str, policy: BreakerConfig, wall: Clock) -> None:
         self._provider = provider
         self._policy = policy
-        self._changed: Callable[[State], None] = lambda _: None
+        self._wall = wall
+        self._changed: Changed = lambda _: None
+        self._for_all = self._breaker(None)
         self._by_model: dict[str, Breaker] = {}
 
-    def obey(self, policy: BreakerConfig) -> None:
+    def obey(self, policy: BreakerConfig, now: float) -> None:
         """Judge by `policy` from now on; states stay, unless they are for other targets then."""
         if policy.scope != self._policy.scope:
-            self._by_model = {}
+            self._start_anew(now)
         self._policy = policy
-        for breaker in self._by_model.values():
+        for breaker in self._all():
             breaker.obey(policy)
 
-    def subscribe(self, changed: Callable[[State], None]) -> None:
+    def subscribe(self, changed: Changed) -> None:
         """Have `changed` hear each new state; to be called before any request."""
         self._changed = changed
 
     def at(self, target: Target) -> Breaker:
         """Give the breaker that guards the target."""
-        model = target.model if self._policy.scope == "model" else ""
-        breaker = self._by_model.get(model)
+        if self._policy.scope == "provider" or self._for_all.forced is not None:
+            return self._for_all
+        breaker = self._by_model.get(target.model)
         if breaker is None:
-            self._prune()
-            name = f"{self._provider}/{model}" if model else self._provider
-            breaker = self._by_model[model] = Breaker(name, self._policy, self._changed)
+            if len(self._by_model) >= MAX_BREAKERS:
+                self._prune()
+            if len(self._by_model) >= MAX_BREAKERS:
+                return self._for_all
+            breaker = self._by_model[target.model] = self._breaker(target.model)
         return breaker
 
     def state(self, now: float) -> State:
         """Give the state at time `now`; with one for each model, that of the sickest."""
-        states = {breaker.state(now) for breaker in self._by_model.values()}
+        if self._for_all.forced is not None:
+            return self._for_all.state(now)
+        states = {breaker.state(now) for breaker in self._all()}
         return next(
             (state for state in (State.OPEN, State.HALF_OPEN) if state in states), State.CLOSED
         )
 
+    def report(self, now: float) -> tuple[Circuit, ...]:
+        """Say how each is; with one for each model, those that were asked for."""
+        per_model = self._policy.scope == "model"
+        return tuple(
+            breaker.report(now)
+            for breaker in self._all()
+            if not (per_model and breaker is self._for_all and breaker.idle)
+        )
+
+    def force(self, verdict: Verdict | None, now: float, model: str | None = None) -> None:
+        """
+        Hold the provider's circuit, or that of one model there; None: let it judge again.
+
+        Raises LookupError for a model where it has no circuit of its own. What is forced for the
+        whole provider goes before what is for one model.
+        """
+        if model is None:
+            self._for_all.force(verdict, now)
+            if verdict is None and self._policy.scope == "model" and not self._for_all.idle:
+                self._for_all.reset("no longer forced by the operator", now)
+            return
+        if self._policy.scope == "provider":
+            raise LookupError(f"{self._provider} has one circuit for all models (breaker.scope)")
+        if model not in self._by_model:
+            self._by_model[model] = self._breaker(model)
+        self._by_model[model].force(verdict, now)
+
+    def _breaker(self, model: str | None) -> Breaker:
+        return Breaker(self._provider, self._policy, self._tell, self._wall, model=model)
+
+    def _tell(self, circuit: Circuit) -> None:
+        self._changed(circuit)
+
+    def _all(self) -> Iterator[Breaker]:
+        yield self._for_all
+        yield from self._by_model.values()
+
+    def _start_anew(self, now: float) -> None:
+        """Have all closed, but for what is forced for the whole provider."""
+        for breaker in self._all():
+            if breaker is not self._for_all or breaker.forced is None:
+                breaker.reset("breaker.scope has changed", now)
+        self._by_model = {}
+
     def _prune(self) -> None:
         """Under a wildcard clients choose the models: forget breakers that know nothing."""
-        if len(self._by_model) >= MAX_BREAKERS:
-            self._by_model = {
-                model: breaker for model, breaker in self._by_model.items() if not breaker.idle
-            }
+        self._by_model = {
+            model: breaker for model, breaker in self._by_model.items() if not breaker.idle
+        }
+
+
+def _words(error: BaseException) -> str:
+    """Name the error; its words only where they are ours."""
+    if isinstance(error, UpstreamStatusError):
+        return f"status {error.status}"
+    name = type(error).__name__
+    return f"{name}: {error}" if isinstance(error, OUR_WORDS) else name

@@ -175,10 +175,25 @@ class RequestLog:
             self._given.add(advice)
             event(self._providers, logging.WARNING, "address", provider=provider, advice=advice)
 
-    def circuit_changed(self, provider: str, to: str) -> None:
-        """Write that a circuit of the provider became `closed`, `open` or `half_open`."""
-        level = logging.WARNING if to == "open" else logging.INFO
-        event(self._circuits, level, "circuit", provider=provider, to=to)
+    def circuit_changed(
+        self, provider: str, to: str, *, model: str | None, reason: str, since: float
+    ) -> None:
+        """
+        Write that a circuit of the provider became `closed`, `open` or `half_open`, and why.
+
+        `model` is given where each has its own, `since` is the Unix time of the change, which may
+        have been noticed later.
+        """
+        event(
+            self._circuits,
+            logging.WARNING if to == "open" else logging.INFO,
+            "circuit",
+            provider=provider,
+            model=None if model is None else model[:LONGEST_TEXT],
+            to=to,
+            reason=reason,
+            since=_timestamp(since),
+        )
 
 
 def configure(

@@ -851,8 +851,8 @@ client that leaves or that waits no longer.
 - **again**: the same target is asked once more, as often as `retry.max_attempts` and the budget
   allow. Each time counts in `llm_retry_total`.
 - **another**: the next target is asked, which counts in `llm_failover_total`.
-- **blamed**: counts towards `breaker.failure_threshold`; `llm_circuit_state` becomes 1 once it is
-  reached.
+- **blamed**: counts towards `breaker.failure_threshold` and `breaker.error_rate`;
+  `llm_circuit_state` becomes 1 once either is reached.
 - **request**: the `status` in `llm_requests_total`; where another target answers, `success` under
   that one's name.
 - **attempts**: the `outcome` of each attempt at the faulty provider, in `llm_attempts_total`.

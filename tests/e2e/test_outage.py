@@ -29,7 +29,9 @@ async def ask_anthropic(client: anthropic_sdk.AsyncAnthropic) -> None:
         )
 
 
-@pytest.mark.parametrize("breaker", ['open_for = "1s"', "failure_threshold = 100000"])
+@pytest.mark.parametrize(
+    "breaker", ['open_for = "1s"', 'failure_threshold = 100000\nerror_rate = "none"']
+)
 async def test_sdks_and_gateway_together_do_not_multiply_an_outage(
     serve: Serve, openai: Provider, anthropic: Provider, breaker: str
 ) -> None:

@@ -28,7 +28,8 @@ def pair(first: Provider, second: Provider, *, more: str = "") -> str:
             provider("openai", first.url),
             provider("anthropic", second.url),
             *(model(name, f"openai/{name}", f"anthropic/{name}") for name in models),
-            '\n[retry]\nbase_delay = "1ms"\nbudget_floor = 1000\n[breaker]\nfailure_threshold = 1000000\n',
+            '\n[retry]\nbase_delay = "1ms"\nbudget_floor = 1000\n',
+            '[breaker]\nfailure_threshold = 1000000\nerror_rate = "none"\n',
             more,
         )
     )

@@ -274,7 +274,7 @@ async def test_a_dribbled_answer_has_no_longer_than_its_limit(
     assert not gates[-1].is_set()
 
 
-OPEN_BRIEFLY = '\n[breaker]\nfailure_threshold = 2\nopen_for = "200ms"\n' + ONCE
+OPEN_BRIEFLY = '\n[breaker]\nfailure_threshold = 2\nopen_for = "200ms"\nramp = 0\n' + ONCE
 
 
 async def test_an_open_circuit_is_not_asked_and_the_next_target_serves(

@@ -48,7 +48,9 @@ CIRCUIT_STATE = Family(
     labels=("provider",),
     help="0 while the provider's circuit is closed, 1 while it is open or half-open.",
     rule="Read from the breakers at the scrape, for every configured provider from the start. With "
-    'a breaker per model (`breaker.scope = "model"`) it is 1 while any of them is not closed.',
+    'a breaker per model (`breaker.scope = "model"`) it is 1 while any of them is not closed. A '
+    "circuit that has just closed is closed, though it takes a share of the requests at first; one "
+    "that an operator forced is what it was forced to be.",
 )
 RETRIES = Family(
     name="llm_retry_total",
@@ -122,7 +124,8 @@ TRANSITIONS = Family(
     kind="counter",
     labels=("provider", "to"),
     help="Times that a circuit of the provider changed to the state.",
-    rule="Each change, to `open`, `half_open` or `closed`.",
+    rule="Each change, to `open`, `half_open` or `closed`, also by an operator. The log has the "
+    "reason.",
 )
 RETRY_BUDGET = Family(
     name="llm_retry_budget_left",

@@ -98,6 +98,17 @@ def test_an_openai_base_url_without_a_path_is_warned_of() -> None:
     )
 
 
+def test_a_slow_first_token_that_cannot_come_is_warned_of_where_it_stands() -> None:
+    text = provider("[providers.here.timeouts]\nfirst_token = 20")
+
+    inherited = load(text + '\n[breaker]\nslow_first_token = "20s"', {"K": "k"})
+    reached = load(text + '\n[breaker]\nslow_first_token = "19s"', {"K": "k"})
+
+    (warning,) = inherited.warnings
+    assert warning.startswith("providers.here.breaker.slow_first_token: never counts")
+    assert reached.warnings == ()
+
+
 @pytest.mark.parametrize("url", ["socks5://p:1", "http://u:password@p", "http://p/path"])
 def test_a_bad_proxy_is_refused(url: str) -> None:
     (found,) = problems(provider(f'proxy = "{url}"'))

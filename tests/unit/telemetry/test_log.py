@@ -259,11 +259,23 @@ def test_at_level_warning_an_ordinary_request_has_no_line(log: Path) -> None:
 
 def test_an_opened_circuit_is_a_warning(log: Path) -> None:
     with written(log):
-        RequestLog().circuit_changed("openai", "open")
-        RequestLog().circuit_changed("openai", "closed")
+        for to in ("open", "closed"):
+            RequestLog().circuit_changed("openai", to, model=None, reason="why", since=0.0)
 
     said = [(line["level"], line["provider"], line["to"]) for line in lines(log)]
     assert said == [("warning", "openai", "open"), ("info", "openai", "closed")]
+
+
+def test_a_circuit_that_changes_is_written_with_its_reason_and_since_when(log: Path) -> None:
+    with written(log):
+        RequestLog().circuit_changed(
+            "openai", "open", model="m" * 1000, reason="5 failures in a row", since=1700000000.5
+        )
+
+    (line,) = lines(log)
+    assert line["model"] == "m" * 200
+    assert line["reason"] == "5 failures in a row"
+    assert line["since"] == "2023-11-14T22:13:20.500Z"
 
 
 def test_a_client_s_long_names_are_clipped(log: Path) -> None:
