@@ -9,21 +9,32 @@ Whoever was admitted is settled, exactly once, on every way out; nothing on the 
 """
 
 from collections.abc import Mapping
+from functools import partial
 
+from .config.schema import FailoverConfig
 from .core.exchange import Clock, Exchange, Principal
 from .core.reply import Reply, Send
+from .resilience.breaker import Breakers
 from .resilience.cooldown import Cooldowns
 from .resilience.failover import failover
+from .resilience.last_resort import LastResort
 from .resilience.limit import InFlight, Shares
 
 
 class Gateway:
-    """Opens exchanges; `sends` has for each provider's name the stack that reaches it."""
+    """
+    Opens exchanges.
+
+    `sends` has for each provider's name the stack that reaches it, `breakers` its circuits;
+    `policy` says what to do when all are open.
+    """
 
     def __init__(
         self,
         *,
         sends: Mapping[str, Send],
+        breakers: Mapping[str, Breakers],
+        policy: FailoverConfig,
         cooldowns: Cooldowns,
         in_flight: InFlight,
         shares: Shares,
@@ -34,6 +45,7 @@ class Gateway:
         self._in_flight = in_flight
         self._shares = shares
         self._clock = clock
+        self._last_resort = partial(LastResort, breakers=breakers, policy=policy, clock=clock)
 
     @property
     def waiting(self) -> int:
@@ -58,7 +70,12 @@ class Gateway:
             await self._wait(exchange, principal)
         try:
             reply = await failover(
-                exchange, exchange.route.targets, self._sends, self._cooldowns, self._clock
+                exchange,
+                exchange.route.targets,
+                sends=self._sends,
+                cooldowns=self._cooldowns,
+                last_resort=self._last_resort,
+                clock=self._clock,
             )
         except BaseException:
             self._settle(exchange)

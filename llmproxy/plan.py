@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from .config.diff import changes
 from .config.schema import Config, LimitsConfig, ProviderConfig
@@ -163,6 +164,8 @@ class Planner:
             lines=self._lines,
             gateway=Gateway(
                 sends={name: self._stack(line, config) for name, line in self._lines.items()},
+                breakers={name: line.breakers for name, line in self._lines.items()},
+                policy=config.failover,
                 cooldowns=self._cooldowns,
                 in_flight=self._in_flight,
                 shares=self._shares,

@@ -126,6 +126,21 @@ class BreakerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailoverConfig:
+    """What to do when no target of a model is left to ask."""
+
+    when_all_open: Literal["fail_fast", "least_bad", "wait"] = option(
+        "When the circuits of all targets are open: `fail_fast` answers 503 and says when to come "
+        "back; `least_bad` asks the one whose circuit is next to be probed; `wait` waits for the "
+        "first that may be probed or has recovered. What was forced open is never asked.",
+        "fail_fast",
+    )
+    max_wait: Seconds = option(
+        "How long `wait` waits; a wait that is known to be longer is not begun.", 10.0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimeoutsConfig:
     """
     Time limits of one attempt, and of the whole request.
@@ -362,6 +377,7 @@ class Config:
     )
     retry: RetryConfig = option("Repeats at one provider.", factory=RetryConfig)
     breaker: BreakerConfig = option("Circuit breakers.", factory=BreakerConfig)
+    failover: FailoverConfig = option("The end of a route.", factory=FailoverConfig)
     timeouts: TimeoutsConfig = option("Time limits.", factory=TimeoutsConfig)
     limits: LimitsConfig = option("Size and number limits.", factory=LimitsConfig)
     logging: LoggingConfig = option("The log.", factory=LoggingConfig)

@@ -1,20 +1,18 @@
 """
 From one target to the next, until one answers.
 
-A target that refuses without a call (open, full) or whose dialect cannot express the request is
-passed over. Where all refuse and one of them only for want of a place, the route is gone through
-once more, and now the request may wait for one. A failure of the attempt moves on if it
-`fails_over` and there is time for another. When the route is spent, the client is told of the
-failure that tells most: the last attempt's, since that is what stands between it and an answer;
-where nothing was attempted, the refusal that ends soonest; and where no target could express the
-request, that.
+A target that refuses without a call (open, recovering, full) or whose dialect cannot express the
+request is passed over; what can still be done when none is left is for `last_resort.py` to say. A
+failure of the attempt moves on if it `fails_over` and there is time for another. When the route is
+spent, the client is told of the failure that tells most: the last attempt's, since that is what
+stands between it and an answer; where nothing was attempted, the refusal that ends soonest; and
+where no target could express the request, that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ..core.errors import (
     AllAttemptsFailed,
-    Busy,
     LLMProxyError,
     NotExpressible,
     OutOfTime,
@@ -27,13 +25,16 @@ from ..core.exchange import Clock, Exchange, Target
 from ..core.reply import Reply, Send
 from .cooldown import Cooldowns
 from .deadline import has_time
+from .last_resort import LastResort
 
 
 async def failover(
     exchange: Exchange,
     targets: Sequence[Target],
+    *,
     sends: Mapping[str, Send],
     cooldowns: Cooldowns,
+    last_resort: Callable[[Exchange], LastResort],
     clock: Clock,
 ) -> Reply:
     """
@@ -42,34 +43,42 @@ async def failover(
     Raises AllAttemptsFailed when the route is spent, and passes what ends the request as a
     whole: a cancellation, the client's deadline.
     """
-    while True:
-        causes: list[LLMProxyError] = []
-        for target in cooldowns.order(targets, clock()):
+    causes: list[LLMProxyError] = []
+    refused: dict[Target, Refused] = {}
+    further: LastResort | None = None
+    order: Sequence[Target] = cooldowns.order(targets, clock())
+    while order:
+        for target in order:
             try:
                 return await sends[target.provider](exchange, target)
-            except OutOfTime as error:
+            except Refused as error:
+                refused[target] = error
                 causes.append(without_frames(error))
-                break
-            except (Refused, NotExpressible) as error:
+                if isinstance(error, OutOfTime):
+                    order = ()
+                    break
+            except NotExpressible as error:
                 causes.append(without_frames(error))
             except UpstreamError as error:
                 causes.append(without_frames(error))
                 if not error.fails_over or not has_time(exchange.deadline, clock()):
+                    order = ()
                     break
-        busy = any(isinstance(cause, Busy) for cause in causes)
-        if exchange.insistent or exchange.attempts or not busy:
-            raise AllAttemptsFailed(most_telling(exchange, causes), causes)
-        exchange.insistent = True
+        else:
+            further = further or last_resort(exchange)
+            order = await further.targets(refused)
+    raise AllAttemptsFailed(most_telling(exchange, causes, refused.values()), causes)
 
 
-def most_telling(exchange: Exchange, causes: Sequence[LLMProxyError]) -> LLMProxyError:
-    """Choose, of all failures, the one that the client hears of."""
+def most_telling(
+    exchange: Exchange, causes: Sequence[LLMProxyError], refusals: Collection[Refused]
+) -> LLMProxyError:
+    """Choose, of all failures and what refuses still, the one that the client hears of."""
     failures = [error for error in (a.error for a in exchange.attempts) if error is not None]
     if failures and isinstance(failures[-1], LLMProxyError):
         last = failures[-1]
         _shorten_wait(last, failures)
         return last
-    refusals = [cause for cause in causes if isinstance(cause, Refused)]
     if refusals:
         return min(refusals, key=lambda refusal: refusal.retry_after or 0.0)
     return causes[-1]

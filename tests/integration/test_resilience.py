@@ -386,6 +386,157 @@ async def test_a_probing_stream_closes_the_circuit_with_its_first_content(
     assert (await streaming).body == b"".join(words)
 
 
+async def test_a_probe_that_is_rate_limited_lets_the_next_request_probe(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    limited = answer({}, status=429, headers=[("retry-after", "60")])
+    first.then(answer({}, status=500), answer({}, status=503), limited, openai_plain())
+    second.always = lambda _: answer(openai_answer())
+    gateway = await start(chain(first, second, more=OPEN_BRIEFLY))
+    for _ in range(2):
+        await gateway.chat()
+    await asyncio.sleep(0.2)
+    await gateway.chat("alone")
+
+    answered = await gateway.chat("alone")
+
+    assert answered.headers["x-llmproxy-provider"] == "p0"
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_circuit_state", provider="p0") == 0
+
+
+async def test_after_recovery_the_share_grows_and_who_has_no_other_target_is_served(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(answer({}, status=500))
+    first.always = lambda _: answer(openai_answer())
+    second.always = lambda _: answer(openai_answer())
+    breaker = '\n[breaker]\nfailure_threshold = 1\nopen_for = "50ms"\nramp = "10m"\n'
+    gateway = await start(chain(first, second, more=breaker + ONCE))
+    await gateway.chat()
+    await asyncio.sleep(0.05)
+    await gateway.chat()  # the probe
+
+    answers = [await gateway.chat() for _ in range(20)]
+    alone = await gateway.chat("alone")
+
+    assert [answered.headers["x-llmproxy-provider"] for answered in answers].count("p0") == 2
+    assert (alone.status, alone.headers["x-llmproxy-provider"]) == (200, "p0")
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_circuit_state", provider="p0") == 0
+    assert numbers.value("llm_failover_total", from_="p0", to="p1") == 1
+
+
+async def test_an_error_rate_opens_the_circuit_though_successes_lie_between(
+    start: Start, first: Provider
+) -> None:
+    first.then(*(step for _ in range(3) for step in (openai_plain(), answer({}, status=500))))
+    breaker = "\n[breaker]\nfailure_threshold = 9\nerror_rate = 0.5\nmin_requests = 6\n"
+    gateway = await start(chain(first, more=breaker + ONCE))
+
+    statuses = [(await gateway.chat()).status for _ in range(7)]
+
+    assert statuses == [200, 500] * 3 + [503]
+    assert (await gateway.numbers()).value("llm_circuit_state", provider="p0") == 1
+
+
+async def test_a_slow_first_token_is_served_and_counts_against_the_provider(
+    start: Start, first: Provider
+) -> None:
+    go = asyncio.Event()
+    words = openai_events("Hi")
+    first.then(stream(words[0], go, *words[1:]), openai_plain())
+    breaker = '\n[breaker]\nfailure_threshold = 1\nslow_first_token = "50ms"\n'
+    gateway = await start(chain(first, more=breaker + ONCE))
+    asking = asyncio.ensure_future(gateway.chat(stream=True))
+    await first.asked()
+    await asyncio.sleep(0.06)  # longer than that: the clock itself is under test
+    go.set()
+
+    served = await asking
+
+    assert served.body == b"".join(words)
+    assert (await gateway.numbers()).value("llm_circuit_state", provider="p0") == 1
+    assert (await gateway.chat()).status == 503
+
+
+@pytest.mark.parametrize("end", [End.RESET, End.HANG, End.CLOSE])
+async def test_streams_that_are_cut_or_stall_after_their_start_open_the_circuit(
+    start: Start, first: Provider, end: End
+) -> None:
+    first.always = lambda _: stream(*openai_events("Hi")[:2], end=end)
+    more = '\n[timeouts]\nidle = "50ms"\n[breaker]\nfailure_threshold = 2\n'
+    gateway = await start(chain(first, more=more + ONCE))
+
+    for _ in range(2):
+        await gateway.chat(stream=True)
+
+    assert (await gateway.numbers()).value("llm_circuit_state", provider="p0") == 1
+
+
+def all_open(when: str) -> str:
+    breaker = '\n[breaker]\nfailure_threshold = 1\nopen_for = "200ms"\n'
+    return f'{breaker}\n[failover]\nwhen_all_open = "{when}"\n{ONCE}'
+
+
+async def test_least_bad_asks_the_provider_whose_circuit_is_open_longest(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(answer({}, status=500), openai_plain())
+    second.then(answer({}, status=500))
+    gateway = await start(chain(first, second, more=all_open("least_bad")))
+    await gateway.chat()
+
+    answered = await gateway.chat()
+
+    assert answered.headers["x-llmproxy-provider"] == "p0"
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_requests_total", provider="p0", status="success", model="gpt-4") == 1
+    assert numbers.value("llm_circuit_state", provider="p0") == 1
+
+
+async def test_who_waits_for_a_circuit_is_served_by_the_first_that_recovers(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    go = asyncio.Event()
+    first.then(answer({}, status=500), [go, *openai_plain()])
+    first.always = lambda _: answer(openai_answer())
+    second.then(answer({}, status=500), answer({}, status=500))
+    gateway = await start(chain(first, second, more=all_open("wait")))
+    await gateway.chat()
+
+    asking = [asyncio.ensure_future(gateway.chat("alone")) for _ in range(5)]
+    await first.asked(2)
+    probes = len(first.requests) - 1
+    go.set()
+    answers = await asyncio.gather(*asking)
+
+    assert probes == 1
+    assert {answered.status for answered in answers} == {200}
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_circuit_transitions_total", provider="p0", to="half_open") == 1
+    assert numbers.value("llm_requests_total", provider="p0", status="success", model="alone") == 5
+
+
+async def test_who_waits_in_vain_is_counted_under_the_first_target_and_told_when_to_come_back(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(answer({}, status=500))
+    second.then(answer({}, status=500))
+    more = (
+        all_open("wait").replace("200ms", "1m").replace("[failover]", '[failover]\nmax_wait = "2m"')
+    )
+    gateway = await start(chain(first, second, more=more))
+    await gateway.chat()
+
+    answered = await gateway.chat(headers={"x-llmproxy-timeout": "0.5"})
+
+    assert answered.status == 503
+    assert 50 <= int(answered.headers["retry-after"]) <= 60
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_requests_total", provider="p0", status="error", model="gpt-4") == 1
+
+
 async def test_a_success_between_failures_keeps_the_circuit_closed(
     start: Start, first: Provider
 ) -> None:

@@ -1,10 +1,12 @@
 """From one target to the next, and what is told when none answers."""
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 
 import pytest
 
+from llmproxy.config.schema import BreakerConfig, FailoverConfig
 from llmproxy.core.errors import (
     AllAttemptsFailed,
     BreakerOpen,
@@ -18,8 +20,10 @@ from llmproxy.core.errors import (
 )
 from llmproxy.core.exchange import Attempt, Exchange, Target
 from llmproxy.core.reply import Reply, Send
+from llmproxy.resilience.breaker import Breakers
 from llmproxy.resilience.cooldown import Cooldowns
 from llmproxy.resilience.failover import failover
+from llmproxy.resilience.last_resort import LastResort
 
 A = Target(provider="a", model="m")
 B = Target(provider="b", model="m")
@@ -65,8 +69,24 @@ async def route(
     deadline: float = inf,
 ) -> Reply:
     exchange = Exchange(id="r", started=0.0, path="/", dialect="openai_chat", deadline=deadline)
-    sends = {"a": sending(a), "b": sending(b)}
-    return await failover(exchange, [A, B], sends, cooldowns or Cooldowns(), lambda: 0.0)
+    policy = BreakerConfig()
+
+    def clock() -> float:
+        return 0.0
+
+    return await failover(
+        exchange,
+        [A, B],
+        sends={"a": sending(a), "b": sending(b)},
+        cooldowns=cooldowns or Cooldowns(),
+        last_resort=partial(
+            LastResort,
+            breakers={name: Breakers(name, policy, clock) for name in ("a", "b")},
+            policy=FailoverConfig(),
+            clock=clock,
+        ),
+        clock=clock,
+    )
 
 
 def status(code: int, *, retry_after: float | None = None) -> UpstreamStatusError:
