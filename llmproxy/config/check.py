@@ -277,8 +277,10 @@ def _path_problem(url: str) -> str | None:
 
 
 def _check_api_keys(provider: ProviderConfig, place: str, findings: Findings) -> None:
-    if not provider.api_keys or not findings.sound(place):
+    if provider.api_keys is None or not findings.sound(place):
         return
+    if not provider.api_keys:
+        findings.problem(place, "there is none")
     if provider.api_key is not None:
         findings.problem(place, "api_key is set too: leave one of them out")
     for index, key in enumerate(provider.api_keys):

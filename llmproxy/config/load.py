@@ -163,7 +163,7 @@ class _Loader:
             if is_dataclass(proper) and proper is not Target:
                 return self._table(proper, raw, place, inherited)
             if get_origin(proper) in (tuple, Mapping) or overridden_by(proper):
-                return self._several(proper, raw, place, inherited)
+                return self._several(proper, raw, place, inherited, option)
             return _scalar(proper, raw, option)
         except Refused as refused:
             self._findings.problem(place, str(refused))
@@ -215,7 +215,12 @@ class _Loader:
                 self._findings.problem(at(place, key), f"unknown key{hint}")
 
     def _several(
-        self, hint: Any, raw: object, place: str, inherited: Mapping[str, Any]
+        self,
+        hint: Any,
+        raw: object,
+        place: str,
+        inherited: Mapping[str, Any],
+        option: Option | None,
     ) -> tuple[Any, ...] | dict[str, Any]:
         """Give what is right of an array, or of a table whose keys are for the user to choose."""
         if (table := overridden_by(hint)) is not None:
@@ -226,7 +231,11 @@ class _Loader:
                 double = is_dataclass(entry) and isinstance(raw, dict)
                 advice = f": write [[{place}]]" if double else ""
                 raise Refused(f"an array is expected, not {kind_of(raw)}{advice}")
-            values = [self._value(entry, one, at(place, index)) for index, one in enumerate(raw)]
+            places = [at(place, index) for index in range(len(raw))]
+            values = [
+                self._value(entry, one, where, option)
+                for one, where in zip(raw, places, strict=True)
+            ]
             return tuple(value for value in values if value is not ABSENT)
         (_, entry) = get_args(hint)
         if not isinstance(raw, dict):

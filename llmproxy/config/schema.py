@@ -291,10 +291,10 @@ class ProviderConfig:
         "`GROQ_API_KEY`, ...); elsewhere no key.",
         None,
     )
-    api_keys: tuple[Secret, ...] = option(
+    api_keys: tuple[Secret, ...] | None = option(
         "Several keys in place of `api_key`, used in turn. One that is rate limited, refused or "
         "has spent its quota is left alone for a while, and the others serve.",
-        (),
+        None,
     )
     headers: Mapping[str, Secret] = option(
         "Further headers of each request; values are texts or references.", factory=dict

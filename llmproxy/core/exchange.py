@@ -111,12 +111,17 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cooling:
-    """A key that is left alone, for `model` or, where that is None, for all; `until` is monotonic."""
+    """
+    A key that is left alone, for `model` or, where that is None, for all.
+
+    `key` is its place in the configuration, from 0; `since` and `until` are monotonic.
+    """
 
     provider: str
     key: int
     model: str | None
     fault: KeyFault
+    since: float
     until: float
 
 

@@ -18,6 +18,7 @@ from ..core.errors import (
     DeadlineExceeded,
     InvalidRequest,
     KeyBusy,
+    KeyFault,
     LLMProxyError,
     LoopDetected,
     MethodNotAllowed,
@@ -234,7 +235,7 @@ def _should_retry(error: BaseException) -> bool | None:
         return not isinstance(error, OutOfTime)  # the others say how long to wait
     if isinstance(error, UpstreamStatusError):
         advice = error.headers.get("x-should-retry")
-        if error.ours or advice == "false":
+        if error.ours or advice == "false" or error.key_fault is KeyFault.EXHAUSTED:
             return False
         if error.retry_after is None and error.status in LEFT_ALONE:
             return True if advice == "true" else None

@@ -53,6 +53,11 @@ STATUS_ITSELF = re.compile(r"[45][0-9]{2}")
 SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 NOT_PERMITTED = frozenset({"permission_error", "insufficient_permissions", "permission_denied"})
 
+# How Anthropic says under a 400 that an account has no money.
+NO_MONEY = "Your credit balance is too low"
+# OpenAI's words for an organisation or a project, which a client may name, that is not the key's.
+CLIENTS_ACCOUNT = ("mismatched_", "invalid_organization", "invalid_project")
+
 # How a prompt that does not fit is told where no code says so: Anthropic (two ways), vLLM.
 TOO_LONG = ("prompt is too long", "exceed context limit", "maximum context length")
 
@@ -118,6 +123,9 @@ def _judged(
     wait: float | None,
 ) -> UpstreamStatusError:
     fields = error_fields(body)
+    told = status
+    if status == 400 and fields.message.startswith(NO_MONEY):
+        status = 402
     too_long = status == 400 and _is_too_long(fields)
     ours = status in {401, 402, 403}
     key_fault = _key_fault(status, fields)
@@ -125,11 +133,11 @@ def _judged(
         wait = None  # what is said of the limit does not bring the money back
     retryable, fails_over, blames = _judgement(status, too_long=too_long, wait=wait)
     return UpstreamStatusError(
-        f"{provider} refused the gateway's own key or account (status {status}); "
+        f"{provider} refused the gateway's own key or account (status {told}); "
         "its operator must look into it"
         if ours
         else f"{provider} answered {status}: {fields.message}",
-        status=status,
+        status=told,
         dialect=dialect,
         body=body,
         headers=headers,
@@ -153,7 +161,9 @@ def _key_fault(status: int, fields: ErrorFields) -> KeyFault | None:
             return KeyFault.EXHAUSTED
         case 429:
             return KeyFault.EXHAUSTED if words & SPENT else KeyFault.RATE_LIMITED
-        case 401:
+        case 401 if not (fields.code or "").startswith(CLIENTS_ACCOUNT):
+            return KeyFault.REFUSED
+        case 403 if "authentication_error" in words:
             return KeyFault.REFUSED
         case 403 if words & NOT_PERMITTED:  # a 403 without them may be about the prompt
             return KeyFault.FORBIDDEN

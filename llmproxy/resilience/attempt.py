@@ -72,7 +72,7 @@ def attempt(
                 record.outcome = outcome_of(error)
                 in_flight.settle(record.ended - record.started)
                 breaker.record(permit, error, record.ended)
-                cooldowns.record(target, record.key, error, record.ended)
+                cooldowns.record(target, record.key, error, began=now, now=record.ended)
                 observer.attempt_ended(exchange, record)
 
             watch = exchange.watch

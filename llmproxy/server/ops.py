@@ -30,15 +30,19 @@ async def health(request: web.Request) -> web.Response:
     """What traffic has shown of each provider, as JSON."""
     services = request.app[SERVICES]
     now = time.monotonic()
-    cooling = services.cooldowns.report(now)
+    cooling: dict[tuple[str, int, str], float] = {}
+    for one in services.cooldowns.report(now):
+        place = (one.provider, one.key, one.fault)
+        cooling[place] = max(cooling.get(place, 0.0), one.until - now)
     providers = {
         name: {
             "circuit": line.breakers.state(now),
             "in_flight": line.in_flight.count,
+            "keys": len(line.config.keys),
             "keys_cooling": [
-                {"key": one.key, "reason": one.fault, "for_s": round(one.until - now, 1)}
-                for one in cooling
-                if one.provider == name
+                {"key": key, "reason": reason, "for_s": round(seconds, 1)}
+                for (provider, key, reason), seconds in cooling.items()
+                if provider == name
             ],
         }
         for name, line in services.plan.lines.items()

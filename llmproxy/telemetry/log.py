@@ -155,9 +155,9 @@ class RequestLog:
             record.fields["advice"] = advice
         self._requests.handle(record)
 
-    def key_cools(self, cooling: Cooling, now: float) -> None:
-        """Write that a key of a provider is left alone from now on."""
-        soon = cooling.fault is KeyFault.RATE_LIMITED
+    def key_cools(self, cooling: Cooling, seconds: float) -> None:
+        """Write that a key of a provider is left alone for so many seconds, or, for 0, no longer."""
+        soon = cooling.fault is KeyFault.RATE_LIMITED or not seconds
         event(
             self._keys,
             logging.INFO if soon else logging.WARNING,
@@ -166,7 +166,8 @@ class RequestLog:
             key=cooling.key,
             model=None if cooling.model is None else cooling.model[:LONGEST_TEXT],
             reason=cooling.fault,
-            for_s=round(cooling.until - now, 3),
+            to="cooling" if seconds else "good",
+            for_s=round(seconds, 3) if seconds else None,
         )
 
     def _advise(self, provider: str, error: BaseException) -> None:

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ..config.schema import LimitsConfig
 from ..core.errors import UpstreamProtocolError, UpstreamStatusError, UpstreamTimeout
-from ..core.exchange import Clock, Exchange, HttpRequest, Target
+from ..core.exchange import Call, Clock, Exchange, HttpRequest, Target
 from ..core.reply import Reply, Send
 from ..dialects.passthrough import PlainTail
 from ..dialects.registry import WIRES, translator, word
@@ -26,6 +26,7 @@ from .send import WIRE_ERRORS, Answer, Upstream, broke_off
 COLLECTED = 256 * 1024
 ERROR_BODY = 64 * 1024
 ERROR_PATIENCE = 2.0  # seconds
+ACCOUNT_HEADERS = frozenset({"openai-organization", "openai-project"})
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -86,6 +87,7 @@ class Speaker:
         except BaseException as error:
             answer.close()
             self._mask(error)
+            _excuse(error, call)
             raise
         answer.headers = NO_HEADERS
         reply.add_done_callback(_settle(exchange, answer, reader))
@@ -223,6 +225,12 @@ class Speaker:
         exchange.usage = tail.finish()
         if held:
             yield held
+
+
+def _excuse(error: BaseException, call: Call) -> None:
+    """Blame no key of ours for an account that the client has named."""
+    if isinstance(error, UpstreamStatusError) and ACCOUNT_HEADERS & call.headers.keys():
+        error.key_fault = None
 
 
 async def _collect(answer: Answer, limit: int) -> tuple[bytes, bool]:

@@ -180,3 +180,52 @@ async def test_a_changed_key_starts_new_at_a_reload(start: Start, first: Provide
     await gateway.chat()
 
     assert sorted(used(first)[2:]) == ["new", "two"]
+
+
+async def test_an_account_that_the_client_names_is_no_fault_of_the_key(
+    start: Start, first: Provider
+) -> None:
+    first.then(answer(openai_error("not yours", code="mismatched_project"), status=401))
+    first.then(answer(openai_error("not yours"), status=401))
+    gateway = await start(two_keys(first))
+
+    await gateway.chat()
+    await gateway.chat(headers={"openai-organization": "org-of-somebody"})
+
+    assert used(first) == ["one", "two"]
+    assert (await gateway.numbers()).sum("llm_keys_cooling") == 0
+
+
+async def test_waits_of_nothing_do_not_multiply_the_calls(start: Start, first: Provider) -> None:
+    first.always = lambda _: answer(LIMITED[2], status=429, headers=[("retry-after", "0")])
+    gateway = await start(two_keys(first, "[retry]\nmax_attempts = 1\n"))
+
+    for _ in range(20):
+        await gateway.chat()
+
+    assert len(first.requests) <= 22
+
+
+async def test_a_spent_quota_tells_the_sdk_not_to_ask_again(start: Start, first: Provider) -> None:
+    first.always = lambda _: answer(SPENT[2], status=429)
+    gateway = await start(two_keys(first))
+
+    answered = await gateway.chat()
+
+    assert (answered.status, answered.headers["x-should-retry"]) == (429, "false")
+
+
+async def test_anthropics_400_for_want_of_money_is_about_the_key(
+    start: Start, first: Provider
+) -> None:
+    message = "Your credit balance is too low to access the Anthropic API."
+    body = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+    first.then(answer(body, status=400), openai_plain())
+    gateway = await start(two_keys(first))
+
+    answered = await gateway.chat()
+
+    assert answered.status == 200
+    assert (await gateway.numbers()).value(
+        "llm_keys_cooling", provider="p0", reason="exhausted"
+    ) == 1

@@ -394,6 +394,7 @@ def test_a_short_operators_key_is_refused() -> None:
         ('api_key = "env:A"\napi_keys = ["env:B"]', "api_keys: api_key is set too: leave one"),
         ('api_keys = ["env:A", "env:B", "env:A"]', "api_keys[2]: is the same as api_keys[0]"),
         ('api_keys = ["env:A", "env:NONE"]', "api_keys[1]: the variable NONE is not set"),
+        ("api_keys = []", "api_keys: there is none"),
         ('api_keys = "env:A"', "api_keys: an array is expected, not a text"),
         (
             'api_keys = ["env:A"]\n[providers.here.headers]\nauthorization = "x"',

@@ -174,7 +174,7 @@ async def test_what_no_target_can_express_is_the_clients_error() -> None:
 
 async def test_a_cooling_target_is_passed_over_while_another_serves() -> None:
     cooldowns = Cooldowns()
-    cooldowns.record(A, 0, status(429, retry_after=60.0), now=0.0)
+    cooldowns.record(A, 0, status(429, retry_after=60.0), began=0.0, now=0.0)
 
     found = await route(answers, answers, cooldowns=cooldowns)
 
@@ -183,7 +183,7 @@ async def test_a_cooling_target_is_passed_over_while_another_serves() -> None:
 
 async def test_a_cooling_target_is_asked_when_no_other_serves() -> None:
     cooldowns = Cooldowns()
-    cooldowns.record(A, 0, status(429, retry_after=60.0), now=0.0)
+    cooldowns.record(A, 0, status(429, retry_after=60.0), began=0.0, now=0.0)
 
     found = await route(answers, fails(status(500)), cooldowns=cooldowns)
 

@@ -562,7 +562,7 @@ def test_two_observers_share_nothing() -> None:
 def test_keys_that_are_left_alone_are_counted_once_by_the_reason() -> None:
     def one(model: str | None, key: int = 0) -> Cooling:
         fault = KeyFault.RATE_LIMITED
-        return Cooling(provider="openai", key=key, model=model, fault=fault, until=99.0)
+        return Cooling(provider="openai", key=key, model=model, fault=fault, since=0.0, until=99.0)
 
     seen = numbers(metrics(cooling=[one("m"), one("n"), one("m", key=1)]))
 
