@@ -38,6 +38,7 @@ TOGETHER = {
     "resilience/attempt.py": "integration/test_resilience.py",
     "resilience/rotate.py": "integration/test_keys.py",
     "resilience/layer.py": "integration/test_ways_out.py",
+    "server/explain.py": "e2e/test_admin.py",
     "server/handler.py": "integration/test_requests.py",
     "server/services.py": "integration/test_isolation.py",
     "server/middleware.py": "integration/test_requests.py",

@@ -22,6 +22,8 @@ VERBS: Mapping[str, str] = {  # each is the module of its name, imported when it
     "init": "write ./llmproxy.toml for the provider keys in the environment",
     "models": "list the configured models and who answers for them",
     "health": "ask a running gateway whether it is ready",
+    "explain": "say where a request for a model would go, and why",
+    "breakers": "show the circuits of a running gateway, or hold one open or closed",
     "reload": "have a running gateway read its configuration again",
     "chat": "send one chat message through a running gateway",
     "keys": "make a client key",

@@ -14,7 +14,7 @@ def routes(config: Config) -> list[str]:
         for name, model in config.models.items()
     ]
     rows.append(("PROVIDER/MODEL", f"that model at {_one_of(config.providers)}"))
-    return _columns([("MODEL", "TARGETS"), *rows])
+    return columns([("MODEL", "TARGETS"), *rows])
 
 
 def providers(config: Config) -> list[str]:
@@ -23,7 +23,7 @@ def providers(config: Config) -> list[str]:
         (name, provider.kind, _address(provider), _credentials(provider))
         for name, provider in config.providers.items()
     ]
-    return _columns([("PROVIDER", "KIND", "ADDRESS", "KEY"), *rows])
+    return columns([("PROVIDER", "KIND", "ADDRESS", "KEY"), *rows])
 
 
 def access(config: Config) -> str:
@@ -33,7 +33,8 @@ def access(config: Config) -> str:
     return "client keys: not required"
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Give the rows as lines, each column as wide as its widest cell."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

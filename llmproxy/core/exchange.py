@@ -7,7 +7,7 @@ from enum import StrEnum
 from math import inf
 from typing import Any, Protocol, TypeAlias
 
-from .errors import KeyFault
+from .errors import KeyFault, LLMProxyError
 from .usage import Usage
 
 Clock: TypeAlias = Callable[[], float]
@@ -184,6 +184,7 @@ class Exchange:
     `insistent` says that no target has answered and those that refused are asked once more: it
     may wait for a place, and need not for its turn where a circuit has just closed; `regardless`
     that it may pass an open one.
+    `passed_over` has the targets that were not called, each with what refused.
     `status` is what went to the client (499: it left);
     `skipped` counts a provider's malformed events that were left out.
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.
@@ -211,6 +212,7 @@ class Exchange:
     call: Call | None = None
     route: Route | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    passed_over: list[tuple[Target, LLMProxyError]] | None = None
     answered_by: Target | None = None
     usage: Usage | None = None
     skipped: int = 0
@@ -223,6 +225,12 @@ class Exchange:
     error: BaseException | None = None
     watch: Watching | None = None
 
+    def pass_over(self, target: Target, refusal: LLMProxyError) -> None:
+        """Note a target that is not called."""
+        if self.passed_over is None:
+            self.passed_over = []
+        self.passed_over.append((target, refusal))
+
     def drop_call(self) -> None:
         """Let go of what was asked, once it need not be asked again."""
         self.call = self.request = None
@@ -231,6 +239,6 @@ class Exchange:
     def forget(self) -> None:
         """Let go of the errors once all has been told: their frames lead back to this record."""
         self.drop_call()
-        self.error = self.watch = None
+        self.error = self.watch = self.passed_over = None
         for attempt in self.attempts:
             attempt.error = None

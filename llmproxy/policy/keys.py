@@ -18,7 +18,7 @@ class KeyRing:
     """The configured client keys, kept as hashes."""
 
     def __init__(self, keys: Sequence[KeyConfig]) -> None:
-        self._entries = tuple((_digest_of(key), _principal(key)) for key in keys)
+        self._entries = tuple((_digest_of(key), principal_of(key)) for key in keys)
 
     def authenticate(
         self, *, authorization: Sequence[str] = (), api_key: Sequence[str] = ()
@@ -78,6 +78,7 @@ def _digest_of(key: KeyConfig) -> bytes:
     return bytes.fromhex(key.hash.removeprefix("sha256:"))
 
 
-def _principal(key: KeyConfig) -> Principal:
+def principal_of(key: KeyConfig) -> Principal:
+    """Give whom the key stands for."""
     models = None if key.models is None else frozenset(key.models)
     return Principal(key=key.name, models=models, share=key.share)

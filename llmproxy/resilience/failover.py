@@ -53,11 +53,13 @@ async def failover(
                 return await sends[target.provider](exchange, target)
             except Refused as error:
                 refused[target] = error
+                exchange.pass_over(target, error)
                 causes.append(without_frames(error))
                 if isinstance(error, OutOfTime):
                     order = ()
                     break
             except NotExpressible as error:
+                exchange.pass_over(target, error)
                 causes.append(without_frames(error))
             except UpstreamError as error:
                 causes.append(without_frames(error))

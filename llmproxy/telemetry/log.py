@@ -426,6 +426,14 @@ def _request(exchange: Exchange) -> dict[str, Any]:
     if exchange.outcome is not None:
         fields["outcome"] = exchange.outcome
     fields["attempts"] = [_attempt(attempt) for attempt in attempts]
+    if exchange.passed_over is not None:
+        fields["passed_over"] = [
+            {
+                "target": f"{target.provider}/{target.model[:LONGEST_TEXT]}",
+                "reason": _reason(refusal),
+            }
+            for target, refusal in exchange.passed_over
+        ]
     if (usage := exchange.usage) is not None:
         fields["tokens"] = {
             "input": usage.input_tokens,

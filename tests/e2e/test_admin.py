@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from llmproxy.testing.answers import openai_plain
-from llmproxy.testing.provider import Provider
+from llmproxy.testing.answers import openai_error, openai_plain
+from llmproxy.testing.provider import Provider, answer
 from tests.support.gateway import Command, model, provider
 from tests.support.wire import Answer, Client, request
 
@@ -154,3 +154,142 @@ async def test_without_an_operators_key_there_is_no_second_port(
     await gateway.exited()
 
     assert not any("admin" in line for line in gateway.lines)
+
+
+ONCE = "[retry]\nmax_attempts = 1\n[breaker]\nfailure_threshold = 1\n"
+SPARE = '\n[providers.spare]\nkind = "mock"\n'
+
+
+def two(openai: Provider, more: str = "") -> str:
+    """`gpt-4` goes to the scripted provider, then to a mock."""
+    targets = model("gpt-4", "openai/gpt-4", "spare/gpt-4")
+    return provider("openai", openai.url) + SPARE + targets + ADMIN + ONCE + more
+
+
+async def test_circuits_are_shown_with_their_reason_and_since_when(
+    serve: Serve, openai: Provider
+) -> None:
+    openai.then(answer(openai_error(), status=500))
+    gateway = await serve(two(openai))
+    await gateway.chat()
+
+    shown = (await operate(gateway, "GET", "/admin/breakers")).json["breakers"]
+
+    circuit = next(one for one in shown if one["provider"] == "openai")
+    assert circuit["state"] == "open"
+    assert "1 failure" in circuit["reason"]
+    assert circuit["since"].endswith("+00:00")
+    assert 0 < circuit["retry_in_s"] <= 10
+    assert {one["provider"]: one["state"] for one in shown}["spare"] == "closed"
+
+
+async def test_a_circuit_is_held_open_until_it_is_let_go(serve: Serve, openai: Provider) -> None:
+    openai.always = lambda _: openai_plain()
+    gateway = await serve(two(openai))
+
+    held = await operate(gateway, "POST", "/admin/breakers/openai", body={"force": "open"})
+    passed_over = await gateway.chat()
+    state = (await gateway.numbers()).value("llm_circuit_state", provider="openai")
+    await operate(gateway, "POST", "/admin/breakers/openai", body={"force": None})
+    asked = await gateway.chat()
+
+    assert held.json["breakers"][0]["forced"] == "open"
+    assert passed_over.headers["x-llmproxy-provider"] == "spare"
+    assert state == 1
+    assert asked.headers["x-llmproxy-provider"] == "openai"
+    await gateway.says('"event":"forced","provider":"openai","to":"open"')
+
+
+async def test_a_circuit_is_held_closed_whatever_fails(serve: Serve, openai: Provider) -> None:
+    openai.always = lambda _: answer(openai_error(), status=500)
+    gateway = await serve(two(openai))
+
+    await operate(gateway, "POST", "/admin/breakers/openai", body={"force": "closed"})
+    for _ in range(3):
+        await gateway.chat()
+
+    assert len(openai.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/admin/breakers/nobody", {"force": "open"}, 404),
+        ("/admin/breakers/openai", {"force": "ajar"}, 400),
+        ("/admin/breakers/openai", {"open": True}, 400),
+        ("/admin/breakers/openai", b"{", 400),
+        ("/admin/breakers/openai", {"force": "open", "model": 1}, 400),
+        ("/admin/breakers/openai", {"force": "open", "model": "gpt-4"}, 409),
+        ("/admin/elsewhere", {}, 404),
+    ],
+)
+async def test_what_cannot_be_done_is_said_and_nothing_is_done(
+    serve: Serve, openai: Provider, path: str, body: object, status: int
+) -> None:
+    gateway = await serve(two(openai))
+
+    refused = await operate(gateway, "POST", path, body=body)
+
+    assert refused.status == status
+    assert refused.json["error"]["message"]
+    shown = (await operate(gateway, "GET", "/admin/breakers")).json["breakers"]
+    assert {one["forced"] for one in shown} == {None}
+
+
+async def test_the_route_of_a_model_is_told_with_what_stands_in_its_way(
+    serve: Serve, openai: Provider
+) -> None:
+    openai.then(answer(openai_error(), status=500))
+    gateway = await serve(two(openai))
+    await gateway.chat()
+
+    told = (await operate(gateway, "GET", "/admin/route?model=gpt-4")).json
+
+    assert told["rule"] == '[models."gpt-4"]'
+    first, second = told["targets"]
+    assert (first["target"], second["target"]) == ("openai/gpt-4", "spare/gpt-4")
+    assert first["obstacles"][0].startswith("the circuit is open: 1 failure")
+    assert first["clients"] == {
+        "/v1/chat/completions": "as it is",
+        "/v1/messages": "passed over: not translated",
+    }
+    assert second["obstacles"] == []
+
+
+async def test_a_refused_key_puts_its_target_last_in_the_route_that_is_told(
+    serve: Serve, openai: Provider
+) -> None:
+    openai.then(answer(openai_error(), status=401))
+    gateway = await serve(two(openai))
+    await gateway.chat()
+
+    told = (await operate(gateway, "GET", "/admin/route?model=gpt-4")).json
+
+    assert [target["target"] for target in told["targets"]] == ["spare/gpt-4", "openai/gpt-4"]
+    assert "key 0 is left alone for" in told["targets"][1]["obstacles"][0]
+
+
+async def test_a_route_that_is_not_there_is_a_404(serve: Serve, openai: Provider) -> None:
+    gateway = await serve(two(openai))
+
+    unknown = await operate(gateway, "GET", "/admin/route?model=gpt-9")
+    nameless = await operate(gateway, "GET", "/admin/route")
+    stranger = await operate(gateway, "GET", "/admin/route?model=gpt-4&key=nobody")
+
+    assert [one.status for one in (unknown, nameless, stranger)] == [404, 400, 400]
+
+
+async def test_the_log_line_of_a_request_tells_whom_it_passed_over_and_why(
+    serve: Serve, openai: Provider
+) -> None:
+    openai.then(answer(openai_error(), status=500))
+    gateway = await serve(two(openai))
+
+    await gateway.chat()
+    await gateway.chat()
+
+    line = json.loads((await gateway.says(r".*passed_over.*"))[0])
+    (passed,) = line["passed_over"]
+    assert passed["target"] == "openai/gpt-4"
+    assert passed["reason"].startswith("BreakerOpen: ")
+    assert [one["target"] for one in line["attempts"]] == ["spare/gpt-4"]
