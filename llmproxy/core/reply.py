@@ -17,6 +17,10 @@ class Ending(Protocol):
         """Whether the terminal event of the stream has been seen."""
 
     @property
+    def whole(self) -> bool:
+        """Whether nothing of the answer is missing, unless it is the terminal event."""
+
+    @property
     def told(self) -> bool:
         """Whether the provider's own error event has gone to the client."""
 
@@ -31,7 +35,7 @@ class Cut:
     What is not sent whole is cut.
     """
 
-    complete = told = False
+    complete = whole = told = False
 
     def fail(self, error: LLMProxyError) -> bytes:
         return b""

@@ -49,7 +49,7 @@ def is_error(event: Event, body: Any) -> bool:
     return _kind(event, body) == "error" or bool(part(body, "error"))
 
 
-def finished(bodies: Sequence[Any]) -> bool:
+def finished(bodies: Sequence[Any], choices: int) -> bool:
     """Never: a stream without its `message_stop` is not whole, and its SDKs know."""
     return False
 

@@ -46,14 +46,14 @@ def is_error(event: Event, body: Any) -> bool:
     return isinstance(body, dict) and bool(body.get("error") or body.get("object") == "error")
 
 
-def finished(bodies: Sequence[Any]) -> bool:
+def finished(bodies: Sequence[Any], choices: int) -> bool:
     """Whether the last chunk of each choice has its finish reason; some servers send no [DONE]."""
     last = {
         count(choice.get("index")): bool(choice.get("finish_reason"))
         for body in bodies
         for choice in _choices(body)
     }
-    return bool(last) and all(last.values())
+    return len(last) >= choices and all(last.values())
 
 
 def counts(body: Any) -> Json | None:

@@ -54,6 +54,7 @@ class Passthrough:
     skipped = 0  # a malformed event passes as it came
 
     __slots__ = (
+        "_choices",
         "_counts",
         "_cutter",
         "_end_mark",
@@ -66,7 +67,7 @@ class Passthrough:
         "error",
     )
 
-    def __init__(self, wire: Wire, *, provider: str, limit: int) -> None:
+    def __init__(self, wire: Wire, *, provider: str, limit: int, choices: int = 1) -> None:
         self.content = False
         self.complete = False
         self.error: UpstreamStatusError | None = None
@@ -76,7 +77,13 @@ class Passthrough:
         self._cutter = EventCutter(limit)
         self._last: tuple[bytes, ...] = ()  # a deque takes 600 bytes more
         self._usage_read = b""
+        self._choices = choices
         self._counts: Json = {}
+
+    @property
+    def whole(self) -> bool:
+        """Whether the terminal event has been seen, or nothing else can be missing."""
+        return self.complete or (self.error is None and self._finished(self._kept()))
 
     @property
     def told(self) -> bool:
@@ -119,7 +126,7 @@ class Passthrough:
         rest = _parsed(held)
         if any(body is None and not self._wire.is_end(event, body) for event, body in rest):
             held, rest = b"", []  # half an event says nothing, and helps nobody
-        self._end(_parsed(b"".join(self._last)) + rest)
+        self._end(self._kept() + rest)
         return held
 
     def answer(self, body: bytes) -> bytes:
@@ -164,7 +171,7 @@ class Passthrough:
 
     def _end(self, events: list[tuple[Event, Any]]) -> None:
         self.complete = any(self._wire.is_end(event, body) for event, body in events) or (
-            self._wire.finished([body for _, body in events])
+            self._finished(events)
         )
         if not self.complete or any(self._wire.is_error(event, body) for event, body in events):
             self.complete = False
@@ -173,6 +180,12 @@ class Passthrough:
         self._count_kept()  # it is older than what is counted next
         for _, body in events:
             self._count(body)
+
+    def _kept(self) -> list[tuple[Event, Any]]:
+        return _parsed(b"".join(self._last))
+
+    def _finished(self, events: list[tuple[Event, Any]]) -> bool:
+        return self._wire.finished([body for _, body in events], self._choices)
 
     def _count_kept(self) -> None:
         for _, body in _parsed(self._usage_read):

@@ -8,7 +8,7 @@ from ..core.exchange import Call, Target
 from . import anthropic_messages, anthropic_wire, openai_chat, openai_wire, translation
 from .passthrough import Passthrough, with_model
 from .translator import Translator
-from .wire import Wire
+from .wire import Wire, count
 
 WIRES: Mapping[str, Wire] = {wire.DIALECT: wire for wire in (openai_wire, anthropic_wire)}
 
@@ -49,5 +49,6 @@ def translator(
     It keeps nothing of the call. `now` is wall time in seconds.
     """
     if dialect == call.dialect:
-        return Passthrough(WIRES[dialect], provider=provider, limit=limits.event)
+        choices = max(1, count(call.body.get("n")))
+        return Passthrough(WIRES[dialect], provider=provider, limit=limits.event, choices=choices)
     return translation.Translation(call, provider=provider, limit=limits.event, now=now)

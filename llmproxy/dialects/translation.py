@@ -80,6 +80,11 @@ class Translation:
         return self._parser.ended
 
     @property
+    def whole(self) -> bool:
+        """The same: a message without its `message_stop` is not whole."""
+        return self.complete
+
+    @property
     def usage(self) -> Usage | None:
         """The token counts as the provider has reported them so far."""
         return self._plain_usage or self._parser.usage

@@ -31,6 +31,10 @@ class Translator(Protocol):
         """Whether the terminal event of the stream has been seen."""
 
     @property
+    def whole(self) -> bool:
+        """Whether nothing of the answer is missing, unless it is the terminal event."""
+
+    @property
     def error(self) -> UpstreamStatusError | None:
         """The provider's error event after content; nothing that follows it counts."""
 

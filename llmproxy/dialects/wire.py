@@ -40,8 +40,12 @@ class Wire(Protocol):
     def is_error(self, event: Event, body: Any) -> bool:
         """Whether this event, or plain body, is the provider's error."""
 
-    def finished(self, bodies: Sequence[Any]) -> bool:
-        """Whether a stream that ends with these bodies is whole although no end came."""
+    def finished(self, bodies: Sequence[Any], choices: int) -> bool:
+        """
+        Whether a stream that ends with these bodies is whole although no end came.
+
+        `choices` is how many answers the client asked for.
+        """
 
     def counts(self, body: Any) -> Json | None:
         """Give the usage object that a plain body or an event carries, where it does."""

@@ -5,7 +5,8 @@ The first write is the commit point: from here on nothing is repeated. Each writ
 client that is slow, and while it waits nothing is read from the provider; a client that does not
 read at all for `client_stall` is dropped. An answer that breaks off ends as a stream with an
 error event of the client's dialect, and as anything else with a torn connection: never as if it
-were complete.
+were complete. One that lacks no more than its terminal event is complete, whatever ended it, and
+gets none that the provider did not send.
 """
 
 import time
@@ -55,7 +56,7 @@ async def relay(
             raise
         if not isinstance(error, LLMProxyError):
             raise error from raised
-        if not reply.ending.complete:  # else only the end of the connection was missing
+        if not reply.ending.whole:  # else only the end of the stream was missing
             exchange.error = error
             if not await _told(response, exchange, reply, error, timeouts):
                 abort(request)

@@ -76,7 +76,7 @@ def test_an_error_is_known_by_its_name_or_its_type(body: Any, name: str) -> None
 def test_a_stream_is_whole_with_its_message_stop_only() -> None:
     stopped = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
 
-    assert not anthropic_wire.finished([stopped])
+    assert not anthropic_wire.finished([stopped], 1)
     assert anthropic_wire.is_end(Event("message_stop", b""), {"type": "message_stop"})
     assert anthropic_wire.is_end(Event("", b""), {"type": "message_stop"})
     assert not anthropic_wire.is_end(Event("message_stop", b'{"ty'), None)

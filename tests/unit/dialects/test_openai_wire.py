@@ -98,7 +98,15 @@ def test_errors_of_every_vendor_are_known(data: bytes, name: str) -> None:
 def test_a_stream_is_whole_when_each_choice_has_its_finish_reason(
     bodies: list[Any], whole: bool
 ) -> None:
-    assert openai_wire.finished(bodies) is whole
+    assert openai_wire.finished(bodies, 1) is whole
+
+
+def test_a_stream_is_not_whole_while_a_choice_that_was_asked_for_is_not_in_sight() -> None:
+    finished = {"choices": [{"index": 0, "finish_reason": "stop"}]}
+    other = {"choices": [{"index": 1, "finish_reason": "stop"}]}
+
+    assert not openai_wire.finished([finished], 2)
+    assert openai_wire.finished([finished, other], 2)
 
 
 def test_usage_counts_the_whole_prompt_and_its_parts() -> None:
@@ -158,7 +166,7 @@ def test_no_body_is_too_odd_to_be_looked_at(body: Any) -> None:
     event = Event("", b"")
 
     openai_wire.opening(event, body)
-    openai_wire.finished([body])
+    openai_wire.finished([body], 1)
     counts = openai_wire.counts(body)
 
     assert counts is None or openai_wire.usage(counts) is None or counts

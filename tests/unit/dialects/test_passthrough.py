@@ -164,6 +164,21 @@ def test_content_is_what_follows_the_role() -> None:
     assert translator.content
 
 
+@pytest.mark.parametrize("read", [FINISH, FINISH + USAGE, FINISH + b'data: {"usa', DONE])
+def test_what_lacks_no_more_than_its_terminal_event_is_whole(read: bytes) -> None:
+    assert started(ROLE, TEXT, read).whole
+
+
+@pytest.mark.parametrize("read", [TEXT, FINISH + TEXT, FINISH + ERROR, FINISH[:-3]])
+def test_what_may_lack_more_is_not_whole(read: bytes) -> None:
+    assert not started(ROLE, TEXT, read).whole
+
+
+def test_a_message_without_its_stop_is_not_whole() -> None:
+    assert not started(START, DELTA, END, dialect="anthropic_messages").whole
+    assert started(START, DELTA, END, STOP, dialect="anthropic_messages").whole
+
+
 @pytest.mark.parametrize("end", [FINISH, DONE])
 def test_the_end_of_an_empty_answer_counts_as_its_content(end: bytes) -> None:
     assert started(ROLE, end).content
