@@ -227,8 +227,8 @@ class UpstreamTimeout(UpstreamError):
 
     status_hint = 504
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, retryable=False)
+    def __init__(self, message: str, *, blames_target: bool = True) -> None:
+        super().__init__(message, retryable=False, blames_target=blames_target)
 
 
 class KeyFault(StrEnum):

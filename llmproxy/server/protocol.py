@@ -133,6 +133,12 @@ class GatewayProtocol(web.RequestHandler):
         """A request has not had its answer yet."""
         return self._current_request is not None
 
+    async def _drain_helper(self) -> None:
+        """Wait until more may be written; after a wait that a time limit ended, wait anew."""
+        if self._drain_waiter is not None and self._drain_waiter.cancelled():
+            self._drain_waiter = None  # aiohttp would cancel whoever waits next as well
+        await super()._drain_helper()
+
     def close(self) -> None:
         """Take no further request; the body of the one under way may still come."""
         request = self._current_request

@@ -11,7 +11,7 @@ gets none that the provider did not send.
 
 import time
 from asyncio import CancelledError
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 
 from aiohttp import web
@@ -56,10 +56,11 @@ async def relay(
             raise
         if not isinstance(error, LLMProxyError):
             raise error from raised
-        if not reply.ending.whole:  # else only the end of the stream was missing
+        if not reply.ending.whole:
             exchange.error = error
-            if not await _told(response, exchange, reply, error, timeouts):
-                abort(request)
+        reply.close(exchange.error)  # the provider need not wait for a client that is slow
+        if not await _ended(response, exchange, reply, timeouts):
+            abort(request)
     watch.until(time.monotonic() + timeouts.client_stall, stalled)
     await response.write_eof()
     return response
@@ -84,19 +85,14 @@ async def _move(
     if reply.rest is not None and not reply.streamed:
         ends_by = min(ends_by, exchange.attempts[-1].started + timeouts.response)
 
-    def late() -> UpstreamTimeout:
-        provider = reply.target.provider
-        if time.monotonic() < ends_by:
-            return UpstreamTimeout(f"{provider} went silent for {timeouts.idle:g} s in its answer")
-        return UpstreamTimeout(f"{provider} did not end its answer within the time for the whole")
-
+    late, slow = _excuses(reply.target.provider, timeouts, ends_by)
     now = time.monotonic()
     if reply.streamed:
         exchange.first_token = exchange.last_chunk = now
-    first, reply.first = reply.first, b""
-    for at in range(0, len(first), PIECE):  # whoever reads on, however slowly, is not stalled
-        watch.until(min(time.monotonic() + timeouts.client_stall, ends_by), stalled)
-        await response.write(first[at : at + PIECE])
+    while first := reply.first:  # in pieces: whoever reads on, however slowly, is not stalled
+        watch.until(min(time.monotonic() + timeouts.client_stall, ends_by), slow)
+        reply.first = first[PIECE:]
+        await response.write(first[:PIECE])
     if reply.rest is None:
         return
     silence = LINGER if reply.ending.complete else timeouts.idle
@@ -104,7 +100,7 @@ async def _move(
     async with aclosing(reply.rest) as rest:
         async for data in rest:
             now = exchange.last_chunk = time.monotonic()
-            watch.until(min(now + timeouts.client_stall, ends_by), stalled)
+            watch.until(min(now + timeouts.client_stall, ends_by), slow)
             await response.write(data)
             if reply.ending.complete:
                 silence = LINGER
@@ -112,27 +108,48 @@ async def _move(
             watch.until(min(time.monotonic() + silence, ends_by), late)
 
 
+def _excuses(
+    provider: str, timeouts: Timeouts, ends_by: float
+) -> tuple[Callable[[], BaseException], Callable[[], BaseException]]:
+    """Give what says why time was up while the provider was waited for, and while the client."""
+
+    def late() -> BaseException:
+        if time.monotonic() < ends_by:
+            return UpstreamTimeout(f"{provider} went silent for {timeouts.idle:g} s in its answer")
+        return UpstreamTimeout(f"{provider} did not end its answer within the time for the whole")
+
+    def slow() -> BaseException:
+        if time.monotonic() < ends_by:
+            return stalled()
+        return UpstreamTimeout(
+            f"{provider}'s answer was not taken within the time for the whole", blames_target=False
+        )
+
+    return late, slow
+
+
 def stalled() -> BaseException:
     """Give the error for a client that does not take what it is sent."""
     return ConnectionResetError("the client stopped reading its answer")
 
 
-async def _told(
-    response: web.StreamResponse,
-    exchange: Exchange,
-    reply: Reply,
-    error: LLMProxyError,
-    timeouts: Timeouts,
+async def _ended(
+    response: web.StreamResponse, exchange: Exchange, reply: Reply, timeouts: Timeouts
 ) -> bool:
-    """Write the error as the stream's last event; False where the answer has no place for one."""
-    if reply.ending.told:
-        return True
-    event = reply.ending.fail(error)
-    if not event:
-        return False
-    assert exchange.watch is not None
-    exchange.watch.until(time.monotonic() + timeouts.client_stall, stalled)
-    await response.write(event)
+    """
+    Write what is still to be said of an answer that goes no further, and `exchange.error` last.
+
+    False, and nothing is written, where the answer has no place for an error.
+    """
+    last = b""
+    if isinstance(exchange.error, LLMProxyError) and not reply.ending.told:
+        last = reply.ending.fail(exchange.error)
+        if not last:
+            return False
+    if reply.first or last:
+        assert exchange.watch is not None
+        exchange.watch.until(time.monotonic() + timeouts.client_stall, stalled)
+        await response.write(reply.first + last)
     return True
 
 

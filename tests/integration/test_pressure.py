@@ -1,6 +1,7 @@
 """Slow readers, and clients that leave in the middle of a crowd."""
 
 import asyncio
+import json
 
 import pytest
 from aiohttp import web
@@ -219,3 +220,41 @@ async def test_what_ended_an_exchange_ended_its_attempt(start: Start, first: Pro
     labels = {"provider": "first", "model": "gpt-4"}
     assert numbers.value("llm_requests_total", status="cancelled", **labels) == 1
     assert numbers.value("llm_attempts_total", provider="first", outcome="cancelled") == 1
+
+
+@pytest.mark.parametrize("parts", [[WORD] * MANY, [event("x" * 900_000), WORD]])
+async def test_the_total_time_that_a_slow_client_used_up_is_told_and_blames_nobody(
+    start: Start, first: Provider, parts: list[bytes]
+) -> None:
+    first.then(stream(*parts, End.HANG))
+    limits = '\n[timeouts]\ntotal = "500ms"\n[breaker]\nfailure_threshold = 1\n'
+    gateway = await start(one(first) + limits)
+    async with Client(gateway.port, receive_buffer=8192) as client:
+        await client.post("/v1/chat/completions", BODY)
+        await client.head()
+        await first.client_left()  # its time was up while the client did not read
+
+        body, complete = await client.chunks()
+
+    assert complete
+    *events, last, nothing = body.split(b"\n\n")
+    assert nothing == b""
+    assert b"".join(parts).startswith(b"".join(event + b"\n\n" for event in events))
+    assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "timeout"
+    numbers = await gateway.ended(1)
+    assert numbers.sum("llm_requests_total", status="error") == 1
+    assert numbers.value("llm_circuit_state", provider="first") == 0
+
+
+async def test_the_total_time_cuts_a_plain_answer_that_is_read_too_slowly(
+    start: Start, first: Provider
+) -> None:
+    first.then(answer({"choices": [{"index": 0, "message": {"content": "x" * 8_000_000}}]}))
+    limits = '\n[timeouts]\ntotal = "300ms"\n[breaker]\nfailure_threshold = 1\n'
+    gateway = await start(one(first) + limits)
+    async with Client(gateway.port, receive_buffer=4096) as client:
+        await client.post("/v1/chat/completions", {"model": "gpt-4", "messages": HELLO})
+        numbers = await gateway.ended(1)
+
+    assert numbers.sum("llm_requests_total", status="error") == 1
+    assert numbers.value("llm_circuit_state", provider="first") == 0
