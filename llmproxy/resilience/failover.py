@@ -17,6 +17,7 @@ from ..core.errors import (
     NotExpressible,
     OutOfTime,
     Refused,
+    ShuttingDown,
     UpstreamError,
     UpstreamStatusError,
     without_frames,
@@ -41,7 +42,7 @@ async def failover(
     Give the first reply that a target brings; the caller closes it.
 
     Raises AllAttemptsFailed when the route is spent, and passes what ends the request as a
-    whole: a cancellation, the client's deadline.
+    whole: a cancellation, the client's deadline, the gateway's stopping.
     """
     causes: list[LLMProxyError] = []
     refused: dict[Target, Refused] = {}
@@ -51,6 +52,8 @@ async def failover(
         for target in order:
             try:
                 return await sends[target.provider](exchange, target)
+            except ShuttingDown:  # it is us who refuse, whichever the target
+                raise
             except Refused as error:
                 refused[target] = error
                 exchange.pass_over(target, error)

@@ -14,6 +14,7 @@ from llmproxy.core.errors import (
     LLMProxyError,
     NotExpressible,
     OutOfTime,
+    ShuttingDown,
     UpstreamConnectError,
     UpstreamError,
     UpstreamStatusError,
@@ -188,3 +189,8 @@ async def test_a_cooling_target_is_asked_when_no_other_serves() -> None:
     found = await route(answers, fails(status(500)), cooldowns=cooldowns)
 
     assert found.target is A
+
+
+async def test_a_gateway_that_stops_asks_nobody_else() -> None:
+    with pytest.raises(ShuttingDown):
+        await route(fails(ShuttingDown("restarting")), answers)
