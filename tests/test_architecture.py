@@ -39,6 +39,7 @@ TOGETHER = {
     "resilience/rotate.py": "integration/test_keys.py",
     "resilience/layer.py": "integration/test_ways_out.py",
     "server/explain.py": "e2e/test_admin.py",
+    "server/headers.py": "integration/test_requests.py",
     "server/handler.py": "integration/test_requests.py",
     "server/services.py": "integration/test_isolation.py",
     "server/middleware.py": "integration/test_requests.py",

@@ -59,6 +59,13 @@ class ServerConfig:
         "TCP port to listen on; 0 takes a free one.", 8080, least=0, most=65535, at_start=True
     )
     grace: Seconds = option("After SIGTERM, how long running requests may go on.", 60.0, least=0)
+    ping: Seconds | None = option(
+        "Streams: after so long without a byte for the client it is sent a ping, also before the "
+        "first content; then the status is 200, and a failure is an event of the stream. `none`: "
+        "never.",
+        15.0,
+        least=0.1,
+    )
     allow_anonymous: bool = option(
         "Serve without client keys beyond loopback: everyone who reaches the port spends your "
         "money.",

@@ -15,6 +15,7 @@ from .wire import Opening, count, part
 
 DIALECT: Final = "anthropic_messages"
 END_MARK: Final = b"message_stop"
+PING: Final = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 
 def opening(event: Event, body: Any) -> Opening:

@@ -144,7 +144,11 @@ def render_error(error: BaseException, dialect: str, request_id: str) -> ErrorAn
 def render_event(error: BaseException, dialect: str, request_id: str) -> bytes:
     """Give the error as an event inside a stream that has begun."""
     cause = error.cause if isinstance(error, AllAttemptsFailed) else error
-    data = orjson.dumps(_shape(_say(cause, request_id), dialect, request_id))
+    own_words = _own_words(cause, dialect)
+    if own_words is not None:
+        data = own_words.translate(None, b"\r\n")  # JSON has line breaks between its tokens only
+    else:
+        data = orjson.dumps(_shape(_say(cause, request_id), dialect, request_id))
     if dialect == ANTHROPIC:
         return b"event: error\ndata: " + data + b"\n\n"
     return b"data: " + data + b"\n\n"

@@ -15,6 +15,7 @@ from .wire import Opening, count, part
 
 DIALECT: Final = "openai_chat"
 END_MARK: Final = b"[DONE]"
+PING: Final = b": ping\n\n"
 
 
 def opening(event: Event, body: Any) -> Opening:

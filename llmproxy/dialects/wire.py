@@ -31,6 +31,10 @@ class Wire(Protocol):
     def END_MARK(self) -> bytes:  # noqa: N802
         """Bytes without which no read holds the terminal event."""
 
+    @property
+    def PING(self) -> bytes:  # noqa: N802
+        """A sign of life between two events, which its SDKs pass over."""
+
     def opening(self, event: Event, body: Any) -> Opening:
         """Judge an event before the first content."""
 

@@ -20,7 +20,8 @@ SDK_FIRST = 0.25  # seconds
 async def chat(request: web.Request) -> web.StreamResponse:
     """Answer a chat call of either dialect."""
     exchange = request[EXCHANGE]
-    plan = request.app[SERVICES].plan
+    services = request.app[SERVICES]
+    plan, pulse = services.plan, services.pulse
     config, gateway = plan.config, plan.gateway
     exchange.call = parse_call(
         await _read_body(request, exchange, config.limits),
@@ -36,20 +37,27 @@ async def chat(request: web.Request) -> web.StreamResponse:
     assert exchange.principal is not None
     exchange.route = plan.routes.resolve(exchange.model, exchange.principal)
     _set_deadline(exchange, exchange.route.total, patience)
-    reply = await gateway.open(exchange)
-    exchange.drop_call()
-    timeouts = exchange.route.timeouts[reply.target.provider]
+    beat = None
+    if exchange.stream and config.server.ping is not None:
+        beat = pulse.follow(request, exchange, config.server.ping)
     try:
-        response = await relay(request, exchange, reply, timeouts)
-    except BaseException as raised:
-        assert exchange.watch is not None
-        error = exchange.watch.claim(raised)
-        gateway.close(exchange, reply, exchange.error or error)
-        if error is raised:
-            raise
-        raise error from raised
-    gateway.close(exchange, reply, exchange.error)
-    return response
+        reply = await gateway.open(exchange)
+        exchange.drop_call()
+        timeouts = exchange.route.timeouts[reply.target.provider]
+        try:
+            response = await relay(request, exchange, reply, timeouts, beat)
+        except BaseException as raised:
+            assert exchange.watch is not None
+            error = exchange.watch.claim(raised)
+            gateway.close(exchange, reply, exchange.error or error)
+            if error is raised:
+                raise
+            raise error from raised
+        gateway.close(exchange, reply, exchange.error)
+        return response
+    finally:
+        if beat is not None:
+            pulse.leave(beat)
 
 
 async def _read_body(request: web.Request, exchange: Exchange, limits: LimitsConfig) -> bytes:

@@ -25,12 +25,14 @@ from ..core.errors import (
     UpstreamStatusError,
 )
 from ..core.exchange import Exchange, Outcome
-from ..dialects.errors import render_error
+from ..dialects.errors import render_error, render_event
 from ..providers.base import returned
 from ..resilience.outcome import outcome_of
 from ..resilience.watch import Watch
 from .endpoints import API, advice, dialect_of
-from .relay import ID_HEADERS, abort, route_headers, stalled
+from .headers import ID_HEADERS, route_headers
+from .pulse import EARLY
+from .relay import abort, stalled
 from .services import EXCHANGE, Services
 
 logger = logging.getLogger(__name__)
@@ -188,8 +190,12 @@ def _error_response(
     request: web.Request, exchange: Exchange, error: BaseException
 ) -> web.StreamResponse:
     exchange.error = error
-    if exchange.status:  # the head has gone out, so only a bug of ours gets here
-        abort(request)
+    if exchange.status:  # the head has gone out
+        if EARLY not in request:  # and content, so only a bug of ours gets here
+            abort(request)
+        head = request[EARLY]
+        head.last = render_event(error, exchange.dialect, exchange.id)
+        return head
     answer = render_error(error, exchange.dialect, exchange.id)
     response = web.Response(
         status=answer.status,

@@ -8,7 +8,7 @@ from aiohttp import web
 from ..core.errors import ModelNotFound
 from ..core.exchange import Json
 from ..routing.table import may_use, public_name
-from .relay import ID_HEADERS, route_headers
+from .headers import ID_HEADERS, route_headers
 from .services import EXCHANGE, SERVICES
 
 EPOCH = "1970-01-01T00:00:00Z"  # providers' dates are not kept

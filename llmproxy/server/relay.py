@@ -1,7 +1,7 @@
 """
 The reply to the client, as it comes.
 
-The first write is the commit point: from here on nothing is repeated. Each write waits for a
+The first content is the commit point: from here on nothing is repeated. Each write waits for a
 client that is slow, and while it waits nothing is read from the provider; a client that does not
 read at all for `client_stall` is dropped. An answer that breaks off ends as a stream with an
 error event of the client's dialect, and as anything else with a torn connection: never as if it
@@ -11,43 +11,50 @@ gets none that the provider did not send.
 
 import time
 from asyncio import CancelledError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import aclosing
+from typing import NoReturn
 
 from aiohttp import web
 
 from ..core.errors import LLMProxyError, UpstreamTimeout
 from ..core.exchange import Exchange, Timeouts
 from ..core.reply import Reply
+from .headers import ID_HEADERS, STREAM_HEADERS, route_headers
+from .pulse import Beat, take_over
 from .whole import send_whole
-
-ID_HEADERS: Mapping[str, str] = {"openai_chat": "x-request-id", "anthropic_messages": "request-id"}
-"""Where each dialect's SDK looks for a request's id: the provider's, or ours where it has none."""
 
 PIECE = 64 * 1024  # bytes of a plain answer that are written in one go
 LINGER = 1.0  # seconds that a provider has to end its answer after the terminal event
 
 
 async def relay(
-    request: web.Request, exchange: Exchange, reply: Reply, timeouts: Timeouts
+    request: web.Request,
+    exchange: Exchange,
+    reply: Reply,
+    timeouts: Timeouts,
+    beat: Beat | None,
 ) -> web.StreamResponse:
     """
     Send the reply on; gives the finished response, or raises ConnectionError when it was cut.
 
-    `timeouts` are the provider's for this model. An answer that broke off is noted in `exchange.error`.
+    `timeouts` are the provider's for this model; `beat` keeps a stream alive, and may have sent
+    the head already.
+    An answer that broke off is noted in `exchange.error`.
     """
+    gone = exchange.status  # the head has
     exchange.streamed = reply.streamed
-    exchange.status = reply.status
+    exchange.status = gone or reply.status
     if reply.rest is None and not reply.streamed and len(reply.first) <= PIECE:
         assert exchange.watch is not None
         exchange.watch.until(time.monotonic() + timeouts.client_stall, stalled)
         return await send_whole(request, reply.status, _headers(exchange, reply), reply.first)
-    response = web.StreamResponse(status=reply.status, headers=_headers(exchange, reply))
-    if reply.length is not None:
-        response.content_length = reply.length
+    response = take_over(request) if gone else _response(exchange, reply)
     watch = exchange.watch
     assert watch is not None
     await response.prepare(request)
+    if beat is not None:
+        beat.answers(response, reply)
     try:
         await _move(response, exchange, reply, timeouts)
     except (LLMProxyError, CancelledError) as raised:
@@ -66,7 +73,7 @@ async def relay(
     return response
 
 
-def abort(request: web.Request) -> None:
+def abort(request: web.Request) -> NoReturn:
     """Tear the client's connection, so that half an answer cannot be taken for a whole one."""
     if request.transport is not None:
         request.transport.abort()
@@ -153,21 +160,16 @@ async def _ended(
     return True
 
 
+def _response(exchange: Exchange, reply: Reply) -> web.StreamResponse:
+    response = web.StreamResponse(status=reply.status, headers=_headers(exchange, reply))
+    if reply.length is not None:
+        response.content_length = reply.length
+    return response
+
+
 def _headers(exchange: Exchange, reply: Reply) -> dict[str, str]:
     headers = {**reply.headers, **route_headers(exchange)}
     headers.setdefault(ID_HEADERS[exchange.dialect], exchange.id)
     if reply.streamed:
-        headers["cache-control"] = "no-store"
-        headers["x-accel-buffering"] = "no"
-    return headers
-
-
-def route_headers(exchange: Exchange) -> dict[str, str]:
-    """Give our own headers: the request's id, and who answered after how many attempts."""
-    headers = {"server": "llmproxy", "x-llmproxy-request-id": exchange.id}
-    if exchange.attempts:
-        target = exchange.answered_by or exchange.attempts[-1].target
-        headers["x-llmproxy-provider"] = target.provider
-        headers["x-llmproxy-model"] = target.model
-        headers["x-llmproxy-attempts"] = str(len(exchange.attempts))
+        headers.update(STREAM_HEADERS)
     return headers

@@ -21,6 +21,7 @@ from ..telemetry.metrics.record import Metrics
 from ..upstream.catalog import Catalog
 from ..upstream.send import Upstream
 from .lifecycle import Lifecycle
+from .pulse import Pulse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,6 +83,7 @@ class Services:
     log: RequestLog = field(default_factory=RequestLog)
     watches: Watches = field(default_factory=Watches)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    pulse: Pulse = field(default_factory=Pulse)
     plan: Plan = field(init=False)
     reload: Callable[[], Awaitable[Reloaded]] = field(init=False)
 

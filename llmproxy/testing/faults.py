@@ -309,6 +309,15 @@ ROWS: tuple[Row, ...] = (
         judged=HANGING,
     ),
     Row(
+        fault="no head within `timeouts.first_token`, the client kept waiting by `server.ping`",
+        moment=Moment.BEFORE_HEAD,
+        says=(End.HANG,),
+        modes=STREAM,
+        limits={"timeouts.first_token": "400ms", "server.ping": "100ms"},
+        seen=broke_off(error=Word.LATE),
+        judged=HANGING,
+    ),
+    Row(
         fault="a head that stops half-way, until `timeouts.response`",
         moment=Moment.BEFORE_HEAD,
         says=(b"HTTP/1.1 200 OK\r\nconte", End.HANG),
@@ -616,6 +625,16 @@ ROWS: tuple[Row, ...] = (
         judged=HANGING,
     ),
     Row(
+        fault="a start without content, until `timeouts.first_token`, the client kept waiting by "
+        "`server.ping`",
+        moment=Moment.BEFORE_CONTENT,
+        says=(Part.START, Part.PING, End.HANG),
+        modes=STREAM,
+        limits={"timeouts.first_token": "400ms", "server.ping": "100ms"},
+        seen=broke_off(error=Word.LATE),
+        judged=HANGING,
+    ),
+    Row(
         fault="a start without content, until the client's own `x-llmproxy-timeout`",
         moment=Moment.BEFORE_CONTENT,
         says=(Part.START, Part.PING, End.HANG),
@@ -677,6 +696,15 @@ ROWS: tuple[Row, ...] = (
         says=(*STARTED, End.HANG),
         modes=STREAM,
         limits={"timeouts.idle": "150ms"},
+        seen=broke_off(*STARTED, error=Word.LATE),
+        judged=BROKEN,
+    ),
+    Row(
+        fault="silence, until `timeouts.idle`, the client kept waiting by `server.ping`",
+        moment=Moment.AFTER_CONTENT,
+        says=(*STARTED, End.HANG),
+        modes=STREAM,
+        limits={"timeouts.idle": "400ms", "server.ping": "100ms"},
         seen=broke_off(*STARTED, error=Word.LATE),
         judged=BROKEN,
     ),
@@ -856,7 +884,9 @@ dialect) torn.
 
 **Another target can take over until the first content.** What comes before it (the head, a role,
 pings, an empty start) is held back, so that the client sees nothing of an attempt that failed.
-From then on the answer is that provider's, and what breaks it off is told.
+From then on the answer is that provider's, and what breaks it off is told. A client that has heard
+nothing for `server.ping` is sent the head of a 200 and pings, behind which all goes on as before;
+a final failure then comes as an error event, whatever its status would have been.
 
 **A provider is blamed** for what speaks against its health: no connection, no answer in time, a
 5xx, a redirect, an answer that is broken or breaks off. It is not blamed for a 4xx, nor for a

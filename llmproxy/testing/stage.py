@@ -32,6 +32,7 @@ SLACK: Final = 3
 ANYONE: Final = Principal(key="drill")
 LEAST = 2.0  # seconds, of a limit that the row is not about
 NUDGE = 0.01  # seconds, at most, of the first wait before a repeat
+PING = "server.ping"
 NOWHERE = "http://127.0.0.1:9"  # whom no case may ask
 
 
@@ -77,7 +78,7 @@ def staged(config: Config, row: Row, faulty: str, urls: Mapping[str, str]) -> Co
         total /= measure
     return replace(
         limited,
-        server=ServerConfig(),
+        server=ServerConfig(ping=limited.server.ping if PING in row.limits else None),
         keys=(),
         providers=providers,
         timeouts=replace(limited.timeouts, total=total),
@@ -133,7 +134,8 @@ def _shortened(config: Config, row: Row, faulty: str) -> tuple[Config, float]:
         table, name = option.split(".")
         configured = _limit(config, option, faulty)
         value = min(configured, _most(config, option, text))
-        measure = max(measure, configured / value)
+        if option != PING:  # it ends nothing
+            measure = max(measure, configured / value)
         if _is_global(config, option, faulty):
             limits = replace(getattr(config, table), **{name: value})
             config = replace(config, **{table: limits})

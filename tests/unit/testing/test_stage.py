@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import pytest
+
 from llmproxy.config.load import parse
 from llmproxy.config.schema import Config, MockConfig
 from llmproxy.testing.faults import FAILED, SICK, Moment, Row
@@ -153,3 +155,19 @@ def test_a_limit_that_is_not_set_is_not_run_into() -> None:
     assert has_limits(config(TEXT), total, "a")
     assert not has_limits(config(endless), total, "a")
     assert has_limits(config(endless), idle, "a")
+
+
+def test_pings_come_in_the_rows_that_are_about_them_only() -> None:
+    pinging = row({"server.ping": "100ms", "timeouts.idle": "300ms"})
+
+    off = config(TEXT.replace("port = 80", 'ping = "none"'))
+
+    assert staged(config(), row(), "a", URLS).server.ping is None
+    assert staged(config(), pinging, "a", URLS).server.ping == pytest.approx(0.3)
+    assert not has_limits(off, pinging, "a")
+
+
+def test_a_ping_ends_nothing_so_that_it_shortens_nothing_else() -> None:
+    stage = staged(config(), row({"server.ping": "100ms"}), "a", URLS)
+
+    assert stage.timeouts.total == 300.0

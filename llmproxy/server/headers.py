@@ -1,0 +1,27 @@
+"""The headers that the gateway itself puts on an answer."""
+
+from collections.abc import Mapping
+
+from ..core.exchange import Exchange
+
+ID_HEADERS: Mapping[str, str] = {"openai_chat": "x-request-id", "anthropic_messages": "request-id"}
+"""Where each dialect's SDK looks for a request's id: the provider's, or ours where it has none."""
+
+STREAM_HEADERS: Mapping[str, str] = {"cache-control": "no-store", "x-accel-buffering": "no"}
+"""What keeps those on the way from holding an event stream back."""
+
+
+def own_headers(exchange: Exchange) -> dict[str, str]:
+    """Give what is known of every request: who serves it, and its id."""
+    return {"server": "llmproxy", "x-llmproxy-request-id": exchange.id}
+
+
+def route_headers(exchange: Exchange) -> dict[str, str]:
+    """Give the same, and who answered after how many attempts."""
+    headers = own_headers(exchange)
+    if exchange.attempts:
+        target = exchange.answered_by or exchange.attempts[-1].target
+        headers["x-llmproxy-provider"] = target.provider
+        headers["x-llmproxy-model"] = target.model
+        headers["x-llmproxy-attempts"] = str(len(exchange.attempts))
+    return headers
