@@ -1,16 +1,35 @@
 """Fixtures: scripted providers, and `llmproxy serve` as a process."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import pytest
 
-from llmproxy.testing.provider import Provider
+from llmproxy.testing.provider import Move, Provider, stream
 from tests.support.gateway import Command, model, provider
 
 Serve: TypeAlias = Callable[..., Awaitable[Command]]
+
+PINGED = '\n[server]\nping = "100ms"\n'
+GAP = 0.6  # seconds that an SDK waits between two reads: less than the silence
+PATIENT = {"x-llmproxy-timeout": "60"}
+
+
+class Silence(asyncio.Event):
+    """A move of a provider that says nothing for a while."""
+
+    async def wait(self) -> Literal[True]:
+        await asyncio.sleep(0.9)
+        return True
+
+
+def hesitant(events: Sequence[bytes], words: int) -> Iterator[Move]:
+    """Give a stream that is silent before its head, and again after the first `words` events."""
+    yield Silence()
+    yield from stream(*events[:words], Silence(), *events[words:])
 
 
 @pytest.fixture

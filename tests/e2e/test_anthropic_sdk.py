@@ -1,10 +1,11 @@
 """The official Anthropic SDK, sync and async, against the command."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import anthropic as sdk
 import pytest
+from anthropic.types import MessageParam, RawMessageStreamEvent
 
 from llmproxy.testing.answers import (
     anthropic_error,
@@ -17,8 +18,9 @@ from llmproxy.testing.answers import (
 from llmproxy.testing.provider import End, Provider, Step, answer, stream
 from tests.support.gateway import Command
 
-from .conftest import Serve
+from .conftest import GAP, PATIENT, PINGED, Serve, Silence, hesitant
 
+HI: list[MessageParam] = [{"role": "user", "content": "Hi"}]
 TOOL: dict[str, object] = {
     "name": "weather",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
@@ -217,3 +219,87 @@ async def test_the_mock_speaks_to_the_sdk(serve: Serve) -> None:
 
     assert message.content
     assert message.stop_reason == "end_turn"
+
+
+async def test_pings_keep_the_sdk_waiting_and_are_not_seen(
+    serve: Serve, both: str, anthropic: Provider
+) -> None:
+    anthropic.always = lambda _: hesitant(anthropic_events("Hel", "lo"), 4)
+    gateway = await serve(both + PINGED)
+    client = sdk.Anthropic(
+        base_url=gateway.url, api_key="none", max_retries=0, timeout=GAP, default_headers=PATIENT
+    )
+
+    with client:
+        said = await asyncio.gather(
+            *(asyncio.to_thread(way, client) for way in WAYS), awaited(gateway)
+        )
+
+    assert said == ["Hello"] * 5
+
+
+def text(events: Iterable[RawMessageStreamEvent]) -> str:
+    return "".join(
+        event.delta.text
+        for event in events
+        if event.type == "content_block_delta" and event.delta.type == "text_delta"
+    )
+
+
+def streamed(client: sdk.Anthropic) -> str:
+    """Ask for a stream."""
+    return text(client.messages.create(model="claude", max_tokens=9, messages=HI, stream=True))
+
+
+def streamed_raw(client: sdk.Anthropic) -> str:
+    """Ask for the response, and parse it."""
+    raw = client.messages.with_raw_response.create(
+        model="claude", max_tokens=9, messages=HI, stream=True
+    )
+    return text(raw.parse())
+
+
+def streamed_open(client: sdk.Anthropic) -> str:
+    """Ask for the response, and read it as it comes."""
+    with client.messages.with_streaming_response.create(
+        model="claude", max_tokens=9, messages=HI, stream=True
+    ) as response:
+        return text(response.parse())
+
+
+def helped(client: sdk.Anthropic) -> str:
+    """Use the helper."""
+    with client.messages.stream(model="claude", max_tokens=9, messages=HI) as helper:
+        return helper.get_final_text()
+
+
+WAYS = (streamed, streamed_raw, streamed_open, helped)
+
+
+async def awaited(gateway: Command) -> str:
+    """Use the helper of the async client."""
+    async with (
+        sdk.AsyncAnthropic(
+            base_url=gateway.url,
+            api_key="none",
+            max_retries=0,
+            timeout=GAP,
+            default_headers=PATIENT,
+        ) as client,
+        client.messages.stream(model="claude", max_tokens=9, messages=HI) as helper,
+    ):
+        return await helper.get_final_text()
+
+
+async def test_a_failure_behind_the_pings_is_the_sdk_s_error(
+    serve: Serve, both: str, anthropic: Provider
+) -> None:
+    anthropic.then([Silence(), *answer(anthropic_error("told so"), status=400)])
+    gateway = await serve(both + PINGED)
+    async with sdk.AsyncAnthropic(base_url=gateway.url, api_key="none", max_retries=0) as client:
+        events = await client.messages.create(
+            model="claude", max_tokens=9, messages=HI, stream=True
+        )
+
+        with pytest.raises(sdk.APIStatusError, match="told so"):
+            await anext(aiter(events))

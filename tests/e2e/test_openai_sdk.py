@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import openai as sdk
 import pytest
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from llmproxy.testing.answers import (
     anthropic_error,
@@ -24,8 +25,9 @@ from llmproxy.testing.provider import End, Provider, Step, answer, stream
 from llmproxy.testing.script import refused_port
 from tests.support.gateway import Command, model, provider
 
-from .conftest import Serve
+from .conftest import GAP, PATIENT, PINGED, Serve, Silence, hesitant
 
+HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hi"}]
 TOOL: dict[str, object] = {
     "type": "function",
     "function": {
@@ -305,3 +307,94 @@ async def test_all_providers_down_is_the_sdk_s_server_error(serve: Serve) -> Non
             )
 
     assert caught.value.status_code == 502
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+async def test_pings_keep_the_sdk_waiting_and_are_not_seen(
+    serve: Serve, both: str, openai: Provider, numbered: bool
+) -> None:
+    events = openai_events("Hel", "lo")
+    if numbered:  # an SDK that has seen an id takes each blank line for an event
+        events = [f"id: {number}\n".encode() + each for number, each in enumerate(events)]
+    openai.always = lambda _: hesitant(events, 2)
+    gateway = await serve(both + PINGED)
+    client = sdk.OpenAI(
+        base_url=f"{gateway.url}/v1",
+        api_key="none",
+        max_retries=0,
+        timeout=GAP,
+        default_headers=PATIENT,
+    )
+
+    with client:
+        said = await asyncio.gather(
+            *(asyncio.to_thread(way, client) for way in WAYS), awaited(gateway)
+        )
+
+    assert said == ["Hello"] * 5
+
+
+def text(chunks: Iterable[ChatCompletionChunk]) -> str:
+    return "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+
+
+def streamed(client: sdk.OpenAI) -> str:
+    """Ask for a stream."""
+    return text(client.chat.completions.create(model="gpt-4", messages=HI, stream=True))
+
+
+def streamed_raw(client: sdk.OpenAI) -> str:
+    """Ask for the response, and parse it."""
+    raw = client.chat.completions.with_raw_response.create(model="gpt-4", messages=HI, stream=True)
+    return text(raw.parse())
+
+
+def streamed_open(client: sdk.OpenAI) -> str:
+    """Ask for the response, and read it as it comes."""
+    with client.chat.completions.with_streaming_response.create(
+        model="gpt-4", messages=HI, stream=True
+    ) as response:
+        return text(response.parse())
+
+
+def helped(client: sdk.OpenAI) -> str:
+    """Use the helper."""
+    with client.chat.completions.stream(model="gpt-4", messages=HI) as helper:
+        return helper.get_final_completion().choices[0].message.content or ""
+
+
+WAYS = (streamed, streamed_raw, streamed_open, helped)
+
+
+async def awaited(gateway: Command) -> str:
+    """Use the helper of the async client."""
+    async with (
+        sdk.AsyncOpenAI(
+            base_url=f"{gateway.url}/v1",
+            api_key="none",
+            max_retries=0,
+            timeout=GAP,
+            default_headers=PATIENT,
+        ) as client,
+        client.chat.completions.stream(model="gpt-4", messages=HI) as helper,
+    ):
+        return (await helper.get_final_completion()).choices[0].message.content or ""
+
+
+async def test_a_failure_behind_the_pings_is_the_sdk_s_error(
+    serve: Serve, both: str, openai: Provider
+) -> None:
+    refusal = openai_error("told so", code="context_length_exceeded")
+    openai.then([Silence(), *answer(refusal, status=400)])
+    gateway = await serve(both + PINGED)
+    async with sdk.AsyncOpenAI(
+        base_url=f"{gateway.url}/v1", api_key="none", max_retries=0
+    ) as client:
+        chunks = await client.chat.completions.create(
+            model="openai/gpt-4", messages=HI, stream=True
+        )
+
+        with pytest.raises(sdk.APIError, match="told so") as caught:
+            await anext(aiter(chunks))
+
+    assert caught.value.code == "context_length_exceeded"
