@@ -207,7 +207,7 @@ def error_fields(body: bytes) -> ErrorFields:
     if not isinstance(message, str):
         message = _excerpt(body)
     return ErrorFields(
-        message=message,
+        message=_whole(message),
         kind=_word(error.get("type")),
         code=_word(error.get("code")),
         param=_word(error.get("param")),
@@ -242,8 +242,13 @@ def _guess(error: Json) -> int:
 
 def _word(value: object) -> str | None:
     if isinstance(value, str):
-        return value or None
+        return _whole(value) or None
     return str(value) if type(value) is int else None
+
+
+def _whole(text: str) -> str:
+    """Give the text with a `?` for each half of a surrogate pair, which nobody could write."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _excerpt(body: bytes) -> str:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmproxy.core.errors import UpstreamStatusError
+from llmproxy.dialects.errors import render_event
 from llmproxy.dialects.judge import error_fields, judge, retry_after, stream_error
 
 NOW = 1_700_000_000.0
@@ -161,6 +162,17 @@ def test_no_body_is_too_odd_to_be_judged(body: bytes, status: int) -> None:
 
     assert found.message
     assert 400 <= under_a_200.status < 600
+
+
+@pytest.mark.parametrize("member", ["message", "type", "code", "param"])
+def test_half_a_surrogate_pair_in_an_error_can_be_told_all_the_same(member: str) -> None:
+    body = b'{"error":{"message":"no","%s":"a\\ud83d"}}' % member.encode()
+
+    found = stream_error(provider="openai", dialect="openai_chat", body=body)
+
+    for dialect in ("openai_chat", "anthropic_messages"):
+        assert json.loads(render_event(found, dialect, "").partition(b"data: ")[2])
+    assert "a?" in (found.message, found.kind, found.code, found.param) or "a?" in found.message
 
 
 def test_a_body_nested_without_end_is_judged() -> None:
