@@ -61,16 +61,16 @@ def _parse_block(block: bytes) -> Event | None:
 
 def _parse_lines(block: bytes) -> Event | None:
     name = b""
-    data: bytes | None = None
+    data: list[bytes] = []
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")
         if value.startswith(b" "):
             value = value[1:]
         if field == b"data":
-            data = value if data is None else data + b"\n" + value
+            data.append(value)
         elif field == b"event":
             name = value
-    return None if data is None else Event(name.decode("utf-8", "replace"), data)
+    return Event(name.decode("utf-8", "replace"), b"\n".join(data)) if data else None
 
 
 class EventCutter:

@@ -191,3 +191,11 @@ def test_a_long_event_in_many_reads_is_given_once_it_is_whole() -> None:
 
     assert not any(before)
     assert after == [Event("", b"x" * 500_000)]
+
+
+def test_an_event_of_very_many_lines_is_read_in_one_go() -> None:
+    count = 1_000_000  # line after line added to the rest: minutes, and the test's time is up
+
+    (event,) = parse_events(b"data:x\n" * count + b"\n")
+
+    assert event.data == b"x\n" * (count - 1) + b"x"
