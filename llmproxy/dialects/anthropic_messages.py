@@ -367,9 +367,19 @@ class _Call:
     begun: bool = False
 
 
+MOST_CALLS = 128  # under way at once; blocks come one after the other
+
+# All that is read of a message's end and of its counts: what else comes is not kept.
+_ENDING = frozenset({"stop_reason", "stop_details"})
+_COUNTS = frozenset({
+    "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens",
+    "output_tokens_details",
+})  # fmt: skip
+
+
 class StreamParser:
     """
-    Parses the events of one answer, given as JSON.
+    Parses the events of one answer, given as JSON; ValueError for too many tool calls at once.
 
     `ended` says that `message_stop` has come; `usage` is what has been reported so far. What is
     not known is passed over: the vendor announces that new kinds of events and blocks will come.
@@ -438,6 +448,8 @@ class StreamParser:
                 call = _Call(index=self._count, input=part_of(block, "input"))
                 self._count += 1
                 self._calls[_index(body)] = call
+                if len(self._calls) > MOST_CALLS:
+                    raise ValueError(f"more than {MOST_CALLS} tool calls under way")
                 return [
                     ToolCallStarted(
                         index=call.index, id=_text(block, "id"), name=_text(block, "name")
@@ -472,7 +484,7 @@ class StreamParser:
 
     def _change(self, body: Json) -> list[ChatEvent]:
         self._take_counts(body)
-        self._last = {**self._last, **part_of(body, "delta")}
+        self._last |= _only(part_of(body, "delta"), _ENDING)
         return []
 
     def _end(self) -> list[ChatEvent]:
@@ -485,8 +497,12 @@ class StreamParser:
 
     def _take_counts(self, fields: Json) -> None:
         # Those of message_delta are totals: they replace the earlier ones, where they are given.
-        counts = part_of(fields, "usage")
+        counts = _only(part_of(fields, "usage"), _COUNTS)
         self._counts |= {name: value for name, value in counts.items() if value is not None}
+
+
+def _only(fields: Json, names: frozenset[str]) -> Json:
+    return {name: fields[name] for name in names & fields.keys()}
 
 
 def _thought(fields: Json) -> list[ChatEvent]:

@@ -483,28 +483,34 @@ class StreamRenderer:
     Renders the events of one answer as `chat.completion.chunk`s.
 
     The frame around a delta is made once, at the start: a piece of text costs one JSON string.
+    Of what is sent on, signed thinking alone is held, until its block ends; ValueError for one over
+    `limit` characters.
     """
 
     __slots__ = (
         "_blocks",
         "_frame_end",
+        "_held",
         "_include_usage",
+        "_limit",
         "_now",
-        "_signature",
+        "_signatures",
         "_start",
         "_text_start",
         "_thoughts",
     )
 
-    def __init__(self, *, include_usage: bool, now: int) -> None:
+    def __init__(self, *, include_usage: bool, now: int, limit: int) -> None:
         self._include_usage = include_usage
+        self._limit = limit
         self._now = now
         self._start = b""
         self._text_start = b""
         self._frame_end = b""
         self._blocks = 0
+        self._held = 0
         self._thoughts: list[str] = []
-        self._signature = ""
+        self._signatures: list[str] = []
 
     def feed(self, event: ChatEvent) -> bytes:  # noqa: PLR0911 - one a case
         """Give the chunks for one event, maybe none."""
@@ -549,7 +555,11 @@ class StreamRenderer:
         return self._start + b'{"index":0,"delta":' + dumps(delta) + self._frame_end
 
     def _think(self, event: ThinkingDelta) -> bytes:
-        self._signature += event.signature
+        self._held += len(event.text) + len(event.signature)
+        if self._held > self._limit:
+            raise ValueError(f"a thought of more than {self._limit} characters (limits.event)")
+        if event.signature:
+            self._signatures.append(event.signature)
         if not event.text:
             return b""
         self._thoughts.append(event.text)
@@ -558,9 +568,10 @@ class StreamRenderer:
     def _end_thinking(self) -> bytes:
         # The block goes out whole, since clients add `thinking_blocks` up by `index` (the
         # official SDK does), and what they send back must be exactly what was signed.
-        thought, signature = "".join(self._thoughts), self._signature
+        thought, signature = "".join(self._thoughts), "".join(self._signatures)
         self._thoughts.clear()
-        self._signature = ""
+        self._signatures.clear()
+        self._held = 0
         return (
             self._thinking_block(Thinking(text=thought, signature=signature)) if signature else b""
         )

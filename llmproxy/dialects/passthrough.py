@@ -196,7 +196,7 @@ class Passthrough:
         # Later counts win, but a null does not take back what is known.
         if (counts := self._wire.counts(body)) is not None:
             known = {name: value for name, value in counts.items() if value is not None}
-            self._counts = {**self._counts, **known}
+            self._counts |= known
 
 
 def _parsed(data: bytes) -> list[tuple[Event, Any]]:

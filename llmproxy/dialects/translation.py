@@ -69,7 +69,7 @@ class Translation:
         self._decoder = SseDecoder(limit)
         self._parser = anthropic_messages.StreamParser()
         self._renderer = openai_chat.StreamRenderer(
-            include_usage=openai_chat.include_usage(call.body), now=now
+            include_usage=openai_chat.include_usage(call.body), now=now, limit=limit
         )
         self._plain_usage: Usage | None = None
         self.error: UpstreamStatusError | None = None

@@ -38,6 +38,8 @@ from llmproxy.dialects.openai_chat import (
     render_response,
 )
 
+LIMIT = 1 << 20
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
@@ -271,7 +273,7 @@ def test_thinking_without_a_signature_is_shown_but_not_to_be_sent_back() -> None
 
 
 def test_what_a_stream_said_of_thinking_can_be_sent_back_as_it_was_signed() -> None:
-    renderer = StreamRenderer(include_usage=False, now=1)
+    renderer = StreamRenderer(include_usage=False, now=1, limit=LIMIT)
     renderer.feed(MessageStarted(id="msg_1", model="m"))
 
     out = renderer.feed(ThinkingDelta(text="Hm, "))
@@ -287,7 +289,7 @@ def test_what_a_stream_said_of_thinking_can_be_sent_back_as_it_was_signed() -> N
 
 @given(st.text(min_size=1))
 def test_a_text_delta_is_the_same_chunk_that_json_would_make(text: str) -> None:
-    renderer = StreamRenderer(include_usage=True, now=1)
+    renderer = StreamRenderer(include_usage=True, now=1, limit=LIMIT)
     renderer.feed(MessageStarted(id='msg_"1', model="m\n"))
 
     chunk = renderer.feed(TextDelta(text=text))
@@ -308,7 +310,7 @@ def test_a_text_delta_is_the_same_chunk_that_json_would_make(text: str) -> None:
 
 
 def test_a_provider_that_reports_no_usage_is_not_quoted_with_zeros() -> None:
-    renderer = StreamRenderer(include_usage=True, now=1)
+    renderer = StreamRenderer(include_usage=True, now=1, limit=LIMIT)
     renderer.feed(MessageStarted(id="msg_1", model="m"))
 
     out = renderer.feed(MessageEnded(stop=Stop.END))

@@ -18,6 +18,7 @@ from llmproxy.core.errors import (
 )
 from llmproxy.core.exchange import Call, Json, Target
 from llmproxy.core.usage import Usage
+from llmproxy.dialects.anthropic_messages import MOST_CALLS, StreamParser
 from llmproxy.dialects.fields import OPENAI_CHAT_TO_ANTHROPIC_MESSAGES
 from llmproxy.dialects.registry import translator, word
 from llmproxy.dialects.translation import Translation
@@ -238,6 +239,54 @@ def test_malformed_events_are_passed_over_and_counted() -> None:
 
     assert translation.skipped == 3
     assert b"Hello" in out
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"type": "thinking_delta", "thinking": "x" * 40},
+        {"type": "signature_delta", "signature": "x" * 40},
+    ],
+)
+def test_a_thought_without_end_is_not_held_without_bounds(delta: Json) -> None:
+    translation = make({"stream": True}, event_limit=400)
+    translation.feed(START)
+
+    with pytest.raises(UpstreamProtocolError, match="400 characters"):
+        for _ in range(11):
+            translation.feed(event("content_block_delta", index=0, delta=delta))
+
+
+def test_many_thoughts_within_the_limit_pass() -> None:
+    translation = make({"stream": True}, event_limit=400)
+    thought = event(
+        "content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": "x" * 40}
+    )
+
+    translation.feed(START)
+
+    for _ in range(50):
+        assert translation.feed(thought + event("content_block_stop", index=0))
+
+
+def test_tool_calls_that_are_never_ended_are_not_held_without_bounds() -> None:
+    translation = make({"stream": True})
+    translation.feed(START)
+    call = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+
+    with pytest.raises(UpstreamProtocolError, match="tool calls under way"):
+        for index in range(MOST_CALLS + 1):
+            translation.feed(event("content_block_start", index=index, content_block=call))
+
+
+def test_what_is_not_read_of_counts_and_of_an_end_is_not_kept() -> None:
+    parser = StreamParser()
+
+    for name in ("a", "b"):
+        parser.feed("message_delta", {"delta": {name: 1}, "usage": {name: 1, "output_tokens": 2}})
+
+    assert parser._last == {}
+    assert parser._counts == {"output_tokens": 2}
 
 
 def test_an_event_over_the_limit_ends_the_stream() -> None:
