@@ -46,7 +46,8 @@ class Mask:
     def __init__(self, secrets: Iterable[Secret]) -> None:
         values = {secret.reveal() for secret in secrets}
         values |= {value.replace("/", "\\/") for value in values}
-        self._needles = tuple(value.encode() for value in values if len(value) >= SHORTEST)
+        needles = (value.encode() for value in values if len(value) >= SHORTEST)
+        self._needles = tuple(sorted(needles, key=len, reverse=True))  # one may begin another
         self._overlap = max(map(len, self._needles), default=2) - 1
 
     def __repr__(self) -> str:

@@ -38,6 +38,13 @@ def test_each_echo_of_a_key_is_masked_and_the_length_stays() -> None:
     assert Mask([KEY])(text) == b"bad key **************, I said **************"
 
 
+def test_of_a_key_that_begins_with_another_nothing_is_left() -> None:
+    for ending in range(20):  # the order of a set is another in each process
+        longer = f"sk-very-secret-{ending}"
+
+        assert Mask([KEY, Secret(longer)])(longer.encode()) == b"*" * len(longer)
+
+
 def test_a_slash_that_json_escapes_hides_no_key() -> None:
     assert Mask([Secret("sk/very/secret")])(rb'"sk\/very\/secret"') == b'"****************"'
 
