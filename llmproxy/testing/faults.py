@@ -309,11 +309,11 @@ ROWS: tuple[Row, ...] = (
         judged=HANGING,
     ),
     Row(
-        fault="no head within `timeouts.first_token`, the client kept waiting by `server.ping`",
+        fault="no head, the client kept waiting by `server.ping`, until `timeouts.first_token`",
         moment=Moment.BEFORE_HEAD,
         says=(End.HANG,),
         modes=STREAM,
-        limits={"timeouts.first_token": "400ms", "server.ping": "100ms"},
+        limits={"timeouts.first_token": "800ms", "server.ping": "100ms"},
         seen=broke_off(error=Word.LATE),
         judged=HANGING,
     ),
@@ -625,12 +625,12 @@ ROWS: tuple[Row, ...] = (
         judged=HANGING,
     ),
     Row(
-        fault="a start without content, until `timeouts.first_token`, the client kept waiting by "
-        "`server.ping`",
+        fault="a start without content, the client kept waiting by `server.ping`, until "
+        "`timeouts.first_token`",
         moment=Moment.BEFORE_CONTENT,
         says=(Part.START, Part.PING, End.HANG),
         modes=STREAM,
-        limits={"timeouts.first_token": "400ms", "server.ping": "100ms"},
+        limits={"timeouts.first_token": "800ms", "server.ping": "100ms"},
         seen=broke_off(error=Word.LATE),
         judged=HANGING,
     ),
@@ -700,11 +700,11 @@ ROWS: tuple[Row, ...] = (
         judged=BROKEN,
     ),
     Row(
-        fault="silence, until `timeouts.idle`, the client kept waiting by `server.ping`",
+        fault="silence, the client kept waiting by `server.ping`, until `timeouts.idle`",
         moment=Moment.AFTER_CONTENT,
         says=(*STARTED, End.HANG),
         modes=STREAM,
-        limits={"timeouts.idle": "400ms", "server.ping": "100ms"},
+        limits={"timeouts.idle": "800ms", "server.ping": "100ms"},
         seen=broke_off(*STARTED, error=Word.LATE),
         judged=BROKEN,
     ),
