@@ -158,6 +158,8 @@ class Attempt:
     One try at one target. Times are monotonic, in seconds.
 
     `key` is the place of the provider's key that it was signed with, from 0.
+    `usage` is what the provider reported, also of an answer that nobody got, and `skipped` counts
+    its malformed events that were left out; both are known when the attempt has ended.
     """
 
     target: Target
@@ -167,6 +169,8 @@ class Attempt:
     ended: float | None = None
     outcome: Outcome | None = None
     error: BaseException | None = None
+    usage: Usage | None = None
+    skipped: int = 0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -185,8 +189,9 @@ class Exchange:
     may wait for a place, and need not for its turn where a circuit has just closed; `regardless`
     that it may pass an open one.
     `passed_over` has the targets that were not called, each with what refused.
-    `status` is what went to the client (499: it left);
-    `skipped` counts a provider's malformed events that were left out.
+    The last of `attempts` is the one that answers, or failed last. Its `usage` and `skipped` are
+    the exchange's, once its reply is closed.
+    `status` is what went to the client (499: it left).
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.
     `watch` bounds whatever the exchange waits for, from its admission to the end of its answer.
     """

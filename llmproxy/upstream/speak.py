@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ..config.schema import LimitsConfig
 from ..core.errors import UpstreamProtocolError, UpstreamStatusError, UpstreamTimeout
-from ..core.exchange import Call, Clock, Exchange, HttpRequest, Target
+from ..core.exchange import Attempt, Call, Clock, Exchange, HttpRequest, Target
 from ..core.reply import Reply, Send
 from ..dialects.passthrough import PlainTail
 from ..dialects.registry import WIRES, translator, word
@@ -86,11 +86,12 @@ class Speaker:
                 reply = await self._open_plain(answer, reader, exchange, target, passes=passes)
         except BaseException as error:
             answer.close()
+            exchange.attempts[-1].usage = reader.usage
             self._mask(error)
             _excuse(error, call)
             raise
         answer.headers = NO_HEADERS
-        reply.add_done_callback(_settle(exchange, answer, reader))
+        reply.add_done_callback(_settle(exchange.attempts[-1], answer, reader))
         return reply
 
     async def _begun(
@@ -195,7 +196,7 @@ class Speaker:
             tail = PlainTail(WIRES[exchange.dialect])
             tail.feed(body)
             body, held = self._provider.mask.split(body)
-            rest = self._flow(answer, exchange, held, tail)
+            rest = self._flow(answer, exchange.attempts[-1], held, tail)
         else:
             raise UpstreamProtocolError(
                 f"{self._provider.name}: an answer over {limit} bytes (limits.answer)",
@@ -212,7 +213,7 @@ class Speaker:
         )
 
     async def _flow(
-        self, answer: Answer, exchange: Exchange, held: bytes, tail: PlainTail
+        self, answer: Answer, attempt: Attempt, held: bytes, tail: PlainTail
     ) -> AsyncGenerator[bytes, None]:
         try:
             while data := await answer.read():
@@ -222,7 +223,7 @@ class Speaker:
                     yield data
         except WIRE_ERRORS as error:
             raise broke_off(self._provider.name) from error
-        exchange.usage = tail.finish()
+        attempt.usage = tail.finish()
         if held:
             yield held
 
@@ -246,12 +247,12 @@ async def _collect(answer: Answer, limit: int) -> tuple[bytes, bool]:
 
 
 def _settle(
-    exchange: Exchange, answer: Answer, translator: Translator
+    attempt: Attempt, answer: Answer, translator: Translator
 ) -> Callable[[BaseException | None], None]:
     def settle(_: BaseException | None) -> None:
         answer.close()
-        exchange.usage = translator.usage or exchange.usage
-        exchange.skipped += translator.skipped
+        attempt.usage = translator.usage or attempt.usage
+        attempt.skipped = translator.skipped
 
     return settle
 
