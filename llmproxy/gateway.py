@@ -2,7 +2,7 @@
 One exchange, from admission to settlement.
 
     open:   admit (the key's share, the gateway's own limit and its line) → fail over along the
-            route → a reply, first content in hand
+            route, hedged where the route says so → a reply, first content in hand
     close:  the reply is closed with the error that ended it, the places are given back
 
 Whoever was admitted is settled, exactly once, on every way out; nothing on the way out awaits.
@@ -17,6 +17,7 @@ from .core.reply import Reply, Send
 from .resilience.breaker import Breakers
 from .resilience.cooldown import Cooldowns
 from .resilience.failover import failover
+from .resilience.hedge import Hedges
 from .resilience.last_resort import LastResort
 from .resilience.limit import InFlight, Shares
 
@@ -38,12 +39,14 @@ class Gateway:
         cooldowns: Cooldowns,
         in_flight: InFlight,
         shares: Shares,
+        hedges: Hedges,
         clock: Clock,
     ) -> None:
         self._sends = sends
         self._cooldowns = cooldowns
         self._in_flight = in_flight
         self._shares = shares
+        self._hedges = hedges
         self._clock = clock
         self._last_resort = partial(LastResort, breakers=breakers, policy=policy, clock=clock)
 
@@ -59,7 +62,8 @@ class Gateway:
         `close` must follow once it was given. Raises Refused, AllAttemptsFailed,
         DeadlineExceeded; then there is nothing to close.
         """
-        assert exchange.route is not None
+        route = exchange.route
+        assert route is not None
         principal = exchange.principal
         assert principal is not None
         if principal.share is not None:
@@ -69,14 +73,19 @@ class Gateway:
         else:
             await self._wait(exchange, principal)
         try:
-            reply = await failover(
-                exchange,
-                exchange.route.targets,
-                sends=self._sends,
-                cooldowns=self._cooldowns,
-                last_resort=self._last_resort,
-                clock=self._clock,
-            )
+            if route.hedge is None:
+                reply = await failover(
+                    exchange,
+                    route.targets,
+                    sends=self._sends,
+                    cooldowns=self._cooldowns,
+                    last_resort=self._last_resort,
+                    clock=self._clock,
+                )
+            else:
+                reply = await self._hedges.open(
+                    exchange, route.targets, route.hedge, self._last_resort
+                )
         except BaseException:
             self._settle(exchange)
             raise
@@ -112,4 +121,6 @@ def _held(exchange: Exchange) -> float | None:
     attempts = exchange.attempts
     if not attempts or (ended := attempts[-1].ended) is None:
         return None
-    return ended - attempts[0].started
+    if len(attempts) == 1:
+        return ended - attempts[0].started
+    return ended - min(attempt.started for attempt in attempts)

@@ -23,6 +23,8 @@ from .providers.registry import make_provider
 from .resilience.attempt import attempt
 from .resilience.breaker import Breakers, Circuit
 from .resilience.budget import RetryBudget
+from .resilience.hedge import Hedges
+from .resilience.latency import Latencies
 from .resilience.layer import stack
 from .resilience.limit import InFlight, Shares
 from .resilience.retry import retry
@@ -47,6 +49,7 @@ class Planner:
         self._via = f"1.1 {via}"
         self._cooldowns = services.cooldowns
         services.cooldowns.subscribe(services.log.key_cools)
+        self._latencies = Latencies()
         limits = services.initial.limits
         self._in_flight = InFlight(limits.in_flight, limits)
         self._shares = Shares(self._in_flight)
@@ -149,13 +152,22 @@ class Planner:
         return upstream
 
     def _plan(self, config: Config) -> Plan:
-        clock = self._services.watches.time
+        watches = self._services.watches
         routes = RouteTable(config)
         self._services.metrics.cover(
             providers=list(config.providers),
             models=routes.pairs(),
             moves=routes.neighbours(),
+            hedged=routes.hedged(),
             max_models=config.metrics.max_models,
+        )
+        sends = {name: self._stack(line, config) for name, line in self._lines.items()}
+        hedges = Hedges(
+            sends=sends,
+            budgets={name: line.budget for name, line in self._lines.items()},
+            cooldowns=self._cooldowns,
+            latencies=self._latencies,
+            watches=watches,
         )
         return Plan(
             config=config,
@@ -163,18 +175,19 @@ class Planner:
             keys=KeyRing(config.keys),
             lines=self._lines,
             gateway=Gateway(
-                sends={name: self._stack(line, config) for name, line in self._lines.items()},
+                sends=sends,
                 breakers={name: line.breakers for name, line in self._lines.items()},
                 policy=config.failover,
                 cooldowns=self._cooldowns,
                 in_flight=self._in_flight,
                 shares=self._shares,
-                clock=clock,
+                hedges=hedges,
+                clock=watches.time,
             ),
             catalog=Catalog(
                 {name: partial(self._models_request, line) for name, line in self._lines.items()},
                 {name: line.upstream for name, line in self._lines.items()},
-                clock,
+                watches.time,
             ),
         )
 

@@ -17,6 +17,7 @@ from .findings import Findings, at, quoted, suggestion
 from .schema import (
     BreakerConfig,
     Config,
+    HedgeConfig,
     KeyConfig,
     MockConfig,
     ModelConfig,
@@ -71,6 +72,8 @@ def check(config: Config, findings: Findings, read: Callable[[str], str]) -> Non
         _check_provider(name, provider, config, findings, read)
     for name, model in config.models.items():
         _check_model(name, model, config.providers, findings)
+        if model.hedge is not None:
+            _check_hedge(model.hedge, len(model.targets), at("models", name), findings)
     _check_keys(config, findings)
     _check_admin(config, findings)
     _check_server(config, findings)
@@ -358,6 +361,16 @@ def _check_model(
             findings.problem(here, wild)
         elif target in model.targets[:index]:
             findings.problem(here, f"{target} is there twice")
+
+
+def _check_hedge(hedge: HedgeConfig, targets: int, model: str, findings: Findings) -> None:
+    place = at(model, "hedge")
+    if targets == 1 and findings.sound(at(model, "targets")):
+        findings.problem(place, "there is no second target to ask")
+    first = hedge.initial_delay
+    delays = [at(place, name) for name in ("initial_delay", "min_delay")]
+    if first is not None and first < hedge.min_delay and all(map(findings.sound, delays)):
+        findings.problem(delays[0], "is shorter than min_delay")
 
 
 def _check_keys(config: Config, findings: Findings) -> None:

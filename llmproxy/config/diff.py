@@ -44,6 +44,8 @@ def _table(
             yield from (
                 _overrides(before, after, where, base) if base else _table(before, after, where, {})
             )
+        elif is_dataclass(before) or is_dataclass(after):
+            yield Change(place=where, text="added" if before is None else "removed")
         elif isinstance(before, Mapping):
             yield from _entries(before, after, where, inherited)
         elif isinstance(after or before, tuple) and isinstance((after or before)[0], KeyConfig):

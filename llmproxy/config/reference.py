@@ -83,8 +83,9 @@ def _sections() -> Iterator[str]:
             (_, entry) = get_args(hint)
             yield from _section(f"[{name}.NAME]", entry, before=option.metadata["doc"])
             for inner, (_, inner_hint) in options_of(entry).items():
-                if is_dataclass(inner_hint) and inner_hint not in OVERRIDES:
-                    yield from _section(f"[{name}.NAME.{inner}]", inner_hint)
+                table, _ = without_none(inner_hint)
+                if is_dataclass(table) and table not in OVERRIDES:
+                    yield from _section(f"[{name}.NAME.{inner}]", table)
 
 
 def _section(title: str, table: Any, *, before: str = "") -> Iterator[str]:
@@ -186,7 +187,7 @@ def _schema(hint: Any, option: Option | None = None, *, inherits: bool = False) 
     elif get_origin(proper) is Literal:
         schema = {"type": "string", "enum": list(get_args(proper))}
     elif is_dataclass(proper) and proper is not Target:
-        return _object(proper, inherits=inherits and proper in OVERRIDES)
+        schema = _object(proper, inherits=inherits and proper in OVERRIDES)
     else:
         schema = _single(proper, option)
     return {"anyOf": [schema, {"const": "none"}]} if optional else schema

@@ -88,14 +88,14 @@ class RetryConfig:
         10.0,
     )
     budget: Share = option(
-        "Repeats, as a share of the first attempts at the provider within ten seconds; when it "
-        "is spent, a failure fails over or is answered at once.",
+        "Repeats and hedges, as a share of the first attempts at the provider within ten seconds; "
+        "when it is spent, a failure fails over or is answered at once.",
         0.1,
         least=0,
         most=1,
     )
     budget_floor: int = option(
-        "Repeats within ten seconds that the budget always allows.", 10, least=0
+        "Repeats and hedges within ten seconds that the budget always allows.", 10, least=0
     )
 
 
@@ -333,6 +333,35 @@ class ProviderConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeConfig:
+    """
+    A second target is asked while the first is slow; whoever speaks first is streamed, the other
+    cancelled.
+
+    There is no hedging without this table. It costs tokens: the retry budget of the second
+    provider (`retry.budget`) bounds how often, `llm_hedge_wasted_tokens_total` says how many.
+    """
+
+    quantile: Share = option(
+        "How slow: the share of the target's latest 128 answers that began sooner. Streams go by "
+        "the time to the first content, plain answers by the time to their end.",
+        0.95,
+        least=0.5,
+        most=0.99,
+    )
+    min_delay: Seconds = option("Nothing below it counts as slow.", 0.5)
+    min_samples: int = option(
+        "Answers of the target that have to be known first, streams and plain ones apart.",
+        20,
+        least=1,
+        most=128,
+    )
+    initial_delay: Seconds | None = option(
+        "What is slow until they are known; `none`: no hedge until then.", None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """A public model name, or a wildcard with one `*`, and who answers for it."""
 
@@ -344,6 +373,9 @@ class ModelConfig:
         "Single options of `[timeouts]` for this model; they win over those of its providers, "
         "and `total` bounds the whole request. Under a wildcard: for each name it matches.",
         factory=dict,
+    )
+    hedge: HedgeConfig | None = option(
+        "Ask a second target while the first is slow; needs two targets. Absent: never.", None
     )
 
 

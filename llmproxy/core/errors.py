@@ -21,7 +21,8 @@ Every way in which a request can fail, by whose doing it was.
     │  ├─ UpstreamStatusError    the provider's own status
     │  └─ UpstreamProtocolError 502 · StreamInterrupted 502
     ├─ AllAttemptsFailed         the route is spent; keeps all causes
-    └─ DeadlineExceeded 504      the client's own deadline
+    ├─ DeadlineExceeded 504      the client's own deadline
+    └─ Superseded                another target spoke first; no client hears of it
 
 Exceptions carry facts and a `status_hint`. They know no JSON: `dialects/errors.py` renders them.
 """
@@ -311,6 +312,10 @@ class DeadlineExceeded(LLMProxyError):
     """The client's own deadline ended the request: nobody is blamed."""
 
     status_hint = 504
+
+
+class Superseded(LLMProxyError):
+    """Another target, asked for the same beside this one, spoke first: nobody is blamed."""
 
 
 def without_frames(error: LLMProxyError) -> LLMProxyError:

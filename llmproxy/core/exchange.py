@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf
 from typing import Any, Protocol, TypeAlias
@@ -62,6 +62,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
     CLIENT_GONE = "client_gone"
     EXPIRED = "expired"
+    SUPERSEDED = "superseded"
     INTERNAL = "internal"
 
 
@@ -109,6 +110,19 @@ class Target:
         return f"{self.provider}/{self.model}"
 
 
+class Hedging(Protocol):
+    """When a silent target gets company; `config.schema.HedgeConfig` says what each means."""
+
+    @property
+    def quantile(self) -> float: ...
+    @property
+    def min_delay(self) -> float: ...
+    @property
+    def min_samples(self) -> int: ...
+    @property
+    def initial_delay(self) -> float | None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cooling:
     """
@@ -132,7 +146,8 @@ class Route:
 
     `configured` says that the configuration spells the public name out, so that it may stand
     in a metric before a provider has accepted it. `timeouts` has the limits of an attempt for this
-    model, by the provider's name, and `total` the seconds that the whole request may take.
+    model, by the provider's name, and `total` the seconds that the whole request may take. `hedge`
+    says when a second target is asked while the first is silent (None: never).
     """
 
     model: str
@@ -140,6 +155,7 @@ class Route:
     configured: bool
     timeouts: Mapping[str, Timeouts] = field(default_factory=dict)
     total: float | None = None
+    hedge: Hedging | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +175,8 @@ class Attempt:
 
     `key` is the place of the provider's key that it was signed with, from 0.
     `usage` is what the provider reported, also of an answer that nobody got, and `skipped` counts
-    its malformed events that were left out; both are known when the attempt has ended.
+    its malformed events that were left out; both are known when the attempt has ended. `hedge`
+    says that it was made beside another one that was silent.
     """
 
     target: Target
@@ -171,6 +188,7 @@ class Attempt:
     error: BaseException | None = None
     usage: Usage | None = None
     skipped: int = 0
+    hedge: bool = False
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -189,8 +207,10 @@ class Exchange:
     may wait for a place, and need not for its turn where a circuit has just closed; `regardless`
     that it may pass an open one.
     `passed_over` has the targets that were not called, each with what refused.
-    The last of `attempts` is the one that answers, or failed last. Its `usage` and `skipped` are
-    the exchange's, once its reply is closed.
+    `attempts` stand in the order in which they ended, superseded ones first, so that the last one
+    is the one that answers, or failed last. Its `usage` and `skipped` are the exchange's, once its
+    reply is closed.
+    `beside` says that this is a copy, for asking a second target while another is silent.
     `status` is what went to the client (499: it left).
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.
     `watch` bounds whatever the exchange waits for, from its admission to the end of its answer.
@@ -208,6 +228,7 @@ class Exchange:
     insistent: bool = False
     key: int = 0
     regardless: bool = False
+    beside: bool = False
     request: HttpRequest | None = None
     method: str = "POST"
     traceparent: str | None = None
@@ -236,6 +257,31 @@ class Exchange:
             self.passed_over = []
         self.passed_over.append((target, refusal))
 
+    def branch(self) -> "Exchange":
+        """Give a copy that asks for the same on its own: its attempts and its watch are to come."""
+        return replace(
+            self,
+            attempts=[],
+            key=0,
+            request=None,
+            watch=None,
+            insistent=False,
+            regardless=False,
+            passed_over=None,
+            beside=True,
+        )
+
+    def join(self, branch: "Exchange") -> None:
+        """Take the branch's attempts for one's own, once they have ended or one of them answers."""
+        for attempt in branch.attempts:
+            attempt.hedge = True
+        for target, refusal in branch.passed_over or ():
+            self.pass_over(target, refusal)
+        self.attempts += branch.attempts
+        self.attempts.sort(key=_end)
+        branch.drop_call()
+        branch.watch = None
+
     def drop_call(self) -> None:
         """Let go of what was asked, once it need not be asked again."""
         self.call = self.request = None
@@ -247,3 +293,9 @@ class Exchange:
         self.error = self.watch = self.passed_over = None
         for attempt in self.attempts:
             attempt.error = None
+
+
+def _end(attempt: Attempt) -> tuple[bool, float]:
+    """Give an attempt's place among others: what was superseded says least of how it went."""
+    ended = inf if attempt.ended is None else attempt.ended
+    return attempt.outcome is not Outcome.SUPERSEDED, ended

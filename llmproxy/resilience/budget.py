@@ -2,8 +2,8 @@
 A budget for repeats: when much fails, each failure must not cost a provider several calls.
 
 Within any ten seconds, repeats at a provider stay under a share of the first attempts there, or
-under a floor where there are few. What is spent is not borrowed from later: the request fails
-over, or is answered.
+under a floor where there are few. A hedge is such a repeat. What is spent is not borrowed from
+later: the request fails over, or is answered, or waits for the target that it has asked.
 """
 
 from ..config.schema import RetryConfig
@@ -31,6 +31,10 @@ class RetryBudget:
             return False
         self._repeats[self._slot(now)] += 1
         return True
+
+    def give_back(self, now: float) -> None:
+        """Take back what `take` counted at the same `now`: the repeat was not made."""
+        self._repeats[self._slot(now)] -= 1
 
     def left(self, now: float) -> int:
         """Give how many repeats may be made now."""

@@ -9,7 +9,7 @@ stands between it and an answer; where nothing was attempted, the refusal that e
 where no target could express the request, that.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
 from ..core.errors import (
     AllAttemptsFailed,
@@ -37,9 +37,12 @@ async def failover(
     cooldowns: Cooldowns,
     last_resort: Callable[[Exchange], LastResort],
     clock: Clock,
+    taken: Container[Target] = (),
 ) -> Reply:
     """
     Give the first reply that a target brings; the caller closes it.
+
+    Whoever is `taken` when its turn comes is left out: it has been asked beside this.
 
     Raises AllAttemptsFailed when the route is spent, and passes what ends the request as a
     whole: a cancellation, the client's deadline, the gateway's stopping.
@@ -50,6 +53,8 @@ async def failover(
     order: Sequence[Target] = cooldowns.order(targets, clock())
     while order:
         for target in order:
+            if target in taken:
+                continue
             try:
                 return await sends[target.provider](exchange, target)
             except ShuttingDown:  # it is us who refuse, whichever the target

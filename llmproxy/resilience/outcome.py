@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ..core.errors import DeadlineExceeded, LLMProxyError
+from ..core.errors import DeadlineExceeded, LLMProxyError, Superseded
 from ..core.exchange import Outcome
 
 
@@ -20,6 +20,8 @@ def outcome_of(error: BaseException | None) -> Outcome:
         return Outcome.CLIENT_GONE
     if isinstance(error, DeadlineExceeded):
         return Outcome.EXPIRED
+    if isinstance(error, Superseded):
+        return Outcome.SUPERSEDED
     if isinstance(error, LLMProxyError):
         return Outcome.FAILED
     return Outcome.INTERNAL

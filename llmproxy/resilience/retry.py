@@ -33,7 +33,7 @@ def retry(
 
     def layer(send: Send) -> Send:
         async def retried(exchange: Exchange, target: Target) -> Reply:
-            if not exchange.repeated:
+            if not (exchange.repeated or exchange.beside):
                 budget.first(clock())
             try:
                 return await send(exchange, target)

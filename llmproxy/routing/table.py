@@ -99,6 +99,16 @@ class RouteTable:
         }
         return list(found)
 
+    def hedged(self) -> list[tuple[str | None, str]]:
+        """Give each (model, provider) that is hedged, once; None for a wildcard's models."""
+        found = {
+            (None if "*" in route.model else route.model, target.provider): None
+            for route in (*self._exact.values(), *self._wildcards)
+            if route.hedge is not None
+            for target in route.targets
+        }
+        return list(found)
+
     def _route(self, name: str, model: ModelConfig, config: Config) -> Route:
         """Give the route of a configured name, or what the routes under a wildcard are made of."""
         own = {option: limit for option, limit in model.timeouts.items() if option != "total"}
@@ -114,6 +124,7 @@ class RouteTable:
             configured=True,
             timeouts=timeouts,
             total=model.timeouts.get("total", self._total),
+            hedge=model.hedge,
         )
 
     def _direct(self, model: str) -> Route | None:
@@ -138,6 +149,7 @@ class RouteTable:
                     configured=False,
                     timeouts=route.timeouts,
                     total=route.total,
+                    hedge=route.hedge,
                 )
         return None
 

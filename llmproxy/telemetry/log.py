@@ -457,6 +457,8 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "outcome": attempt.outcome,
         "ms": None if attempt.ended is None else _ms(attempt.ended - attempt.started),
     }
+    if attempt.hedge:
+        fields["hedge"] = True
     if attempt.error is not None:
         fields["error"] = type(attempt.error).__name__
         if isinstance(attempt.error, UpstreamStatusError):

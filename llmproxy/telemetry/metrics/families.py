@@ -75,7 +75,8 @@ ATTEMPTS = Family(
     labels=("provider", "outcome"),
     help="Attempts at a provider that ended.",
     rule="Each try at one target, when it ends: `ok`, `failed`, `cancelled` (the client left), "
-    "`expired` (the client's own deadline ran out) or `internal` (a fault of the gateway). One request has as many as it took.",
+    "`expired` (the client's own deadline ran out), `superseded` (another target, asked beside it, "
+    "spoke first) or `internal` (a fault of the gateway). One request has as many as it took.",
 )
 ATTEMPT_DURATION = Family(
     name="llm_attempt_duration_seconds",
@@ -131,9 +132,9 @@ RETRY_BUDGET = Family(
     name="llm_retry_budget_left",
     kind="gauge",
     labels=("provider",),
-    help="Repeats that may be made at the provider now.",
+    help="Repeats and hedges that may be made at the provider now.",
     rule="Read at the scrape: the share of the first attempts of the last ten seconds, or the "
-    "floor, less the repeats in them.",
+    "floor, less the repeats and hedges in them.",
 )
 WAITING = Family(
     name="llm_requests_waiting",
@@ -159,6 +160,26 @@ KEYS_COOLING = Family(
     help="The provider's keys that are left alone for a while, for some model or for all.",
     rule="Read at the scrape. `rate_limited` passes by itself soon; `refused` (a 401), `exhausted` "
     "(a quota or the account's money is spent) and `forbidden` (not this model) want an operator.",
+)
+HEDGES = Family(
+    name="llm_hedges_total",
+    kind="counter",
+    labels=("provider", "outcome"),
+    help="Second calls made beside a silent target, by the provider that was asked second.",
+    rule="When the request ends, once however often the call was repeated there: `won` (it spoke "
+    "first and was streamed), `lost` (the other did), `failed`, or `cancelled` (the client left, or "
+    "its own deadline ran out, before either spoke). It is no retry and no failover; both calls "
+    "count in `llm_attempts_total`.",
+)
+HEDGE_WASTE = Family(
+    name="llm_hedge_wasted_tokens_total",
+    kind="counter",
+    labels=("provider", "model", "kind"),
+    help="Tokens of calls that were cut off because another target spoke first.",
+    rule="When the request ends, for each attempt that was `superseded`: what its provider had "
+    "reported by then, else the `input` that the answering provider reported, since the prompt is "
+    "the same (their tokenizers may differ). What it had generated is known only where it was "
+    "reported. Not part of `llm_tokens_total`.",
 )
 EVENTS_SKIPPED = Family(
     name="llm_events_skipped_total",
@@ -201,6 +222,8 @@ FAMILIES: tuple[Family, ...] = (
     WAITING,
     REFUSED,
     KEYS_COOLING,
+    HEDGES,
+    HEDGE_WASTE,
     EVENTS_SKIPPED,
     CONFIG_RELOADS,
     LOG_LINES_LOST,

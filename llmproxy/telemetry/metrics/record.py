@@ -36,8 +36,10 @@ OUTCOMES: Mapping[Outcome, str] = {
     Outcome.FAILED: "failed",
     Outcome.CLIENT_GONE: "cancelled",
     Outcome.EXPIRED: "expired",
+    Outcome.SUPERSEDED: "superseded",
     Outcome.INTERNAL: "internal",
 }
+HEDGE_OUTCOMES = ("won", "lost", "failed", "cancelled")
 TOKEN_KINDS: tuple[tuple[str, Callable[[Usage], int]], ...] = (
     ("input", attrgetter("input_tokens")),
     ("output", attrgetter("output_tokens")),
@@ -99,6 +101,8 @@ class Metrics:
         Read(families.RETRY_BUDGET, self._budgets_left, registry)
         Read(families.WAITING, self._waiters, registry)
         self._refused = Counted(families.REFUSED, registry)
+        self._hedges = Counted(families.HEDGES, registry)
+        self._hedge_waste = Counted(families.HEDGE_WASTE, registry)
         Read(families.LOG_LINES_LOST, self._log_lines_lost, registry)
         register(registry, self._take_lag)
         self._exposition = Exposition(registry, FAMILIES)
@@ -109,22 +113,32 @@ class Metrics:
         providers: Sequence[str],
         models: Sequence[tuple[str, str]],
         moves: Sequence[tuple[str, str]],
+        hedged: Sequence[tuple[str | None, str]],
         max_models: int,
     ) -> None:
         """
         Show a configuration's providers, models and moves from now on.
 
-        `models` are the configured public names, each with each of its providers, and `moves` the
-        neighbouring providers in a model's targets: their series start at 0. `max_models` bounds
-        the names kept. What was counted under an earlier configuration stays.
+        `models` are the configured public names, each with each of its providers, `moves` the
+        neighbouring providers in a model's targets, and `hedged` the models with hedging, each
+        with each of its providers: their series start at 0. `max_models` bounds the names kept. What was counted under an earlier configuration stays.
         """
         self._providers = tuple(providers)
         self._max_models = max_models
         self._known_models |= {model for model, _ in models}
         self._start_at_zero(models, moves)
+        for model, provider in hedged:
+            for outcome in HEDGE_OUTCOMES:
+                self._hedges.add((provider, outcome), 0)
+            for kind, _ in TOKEN_KINDS if model is not None else ():
+                self._hedge_waste.add((provider, model or "", kind), 0)
 
     def attempt_started(self, exchange: Exchange, attempt: Attempt) -> None:
-        """Count an attempt that starts; it is the last of the exchange's."""
+        """
+        Count an attempt that starts; it is the last of the exchange's.
+
+        A hedge has a record of its own, in which it is the first.
+        """
         target = attempt.target
         self._in_flight.add((target.provider,))
         if len(exchange.attempts) > 1:
@@ -160,6 +174,8 @@ class Metrics:
             self._stream(exchange, exchange.first_token, (provider, model), trace_id)
         if exchange.error is not None:
             self._count_refusal(exchange.error)
+        if len(exchange.attempts) > 1:
+            self._count_hedge(exchange, model)
         if exchange.skipped:
             self._skipped.add((provider,), exchange.skipped)
         if exchange.usage is not None:
@@ -248,6 +264,22 @@ class Metrics:
             for (provider, fault), places in keys.items()
         ]
 
+    def _count_hedge(self, exchange: Exchange, model: str) -> None:
+        hedges = [attempt for attempt in exchange.attempts if attempt.hedge]
+        if not hedges:
+            return
+        last = hedges[-1]
+        self._hedges.add((last.target.provider, _hedge_outcome(exchange, last)))
+        for attempt in exchange.attempts:
+            if attempt.outcome is not Outcome.SUPERSEDED:
+                continue
+            usage = attempt.usage
+            if usage is None and exchange.usage is not None:
+                usage = Usage(input_tokens=exchange.usage.input_tokens)
+            for kind, count in TOKEN_KINDS:
+                if usage is not None and (tokens := count(usage)) > 0:
+                    self._hedge_waste.add((attempt.target.provider, model, kind), tokens)
+
     def _log_lines_lost(self) -> Samples:
         return [({"reason": reason}, count) for reason, count in self._lines_lost().items()]
 
@@ -281,6 +313,17 @@ class Metrics:
             self._requests.add((provider, status, model), 0)
         for (model, provider), (kind, _) in product(models, TOKEN_KINDS):
             self._tokens.add((provider, model, kind), 0)
+
+
+def _hedge_outcome(exchange: Exchange, last: Attempt) -> str:
+    """Name what came of a hedge, from the last of its attempts."""
+    if last.outcome is Outcome.SUPERSEDED:
+        return "lost"
+    if last is exchange.attempts[-1] and exchange.answered_by is not None:
+        return "won"
+    if last.outcome is Outcome.CLIENT_GONE or last.outcome is Outcome.EXPIRED:
+        return "cancelled"
+    return "failed"
 
 
 def provider_of(exchange: Exchange) -> str:

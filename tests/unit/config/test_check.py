@@ -406,3 +406,27 @@ def test_several_keys_are_several_and_all_there_is(lines: str, says: str) -> Non
     (found,) = problems(provider(lines), {"A": "a", "B": "b"})
 
     assert found.startswith(f"providers.here.{says}")
+
+
+def test_a_hedge_needs_a_second_target() -> None:
+    text = provider('[models.m]\ntargets = ["here/m"]\n[models.m.hedge]')
+
+    assert problems(text) == ["models.m.hedge: there is no second target to ask"]
+
+
+def test_a_first_delay_under_the_least_one_is_refused() -> None:
+    lines = '[models.m]\ntargets = ["here/a", "here/b"]\n[models.m.hedge]\ninitial_delay = "400ms"'
+
+    assert problems(provider(lines)) == ["models.m.hedge.initial_delay: is shorter than min_delay"]
+    assert load(provider(f'{lines}\nmin_delay = "400ms"')).models["m"].hedge is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("quantile", "0.4"), ("quantile", "1"), ("min_samples", "129")]
+)
+def test_a_hedge_that_could_never_be_right_is_refused(name: str, value: str) -> None:
+    lines = f'[models.m]\ntargets = ["here/a", "here/b"]\n[models.m.hedge]\n{name} = {value}'
+
+    (found,) = problems(provider(lines))
+
+    assert found.startswith(f"models.m.hedge.{name}: the number has to be")

@@ -70,3 +70,12 @@ def test_what_takes_a_restart_is_marked() -> None:
     (grace,) = changes(load(PROVIDER), load(PROVIDER + '[server]\ngrace = "9s"\n'))
 
     assert (port.at_start, grace.at_start) == (True, False)
+
+
+def test_an_optional_table_comes_and_goes_as_a_whole() -> None:
+    two = MODEL.replace('["here/m"]', '["here/m", "here/n"]')
+    hedged = two + "[models.m.hedge]\n"
+
+    assert told(two, hedged) == ["models.m.hedge: added"]
+    assert told(hedged, two) == ["models.m.hedge: removed"]
+    assert told(hedged, hedged + "quantile = 0.9\n") == ["models.m.hedge.quantile: 0.95 → 0.9"]

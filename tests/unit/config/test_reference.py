@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
-from llmproxy.config.load import options_of, parse
+from llmproxy.config.load import options_of, parse, without_none
 from llmproxy.config.reference import json_schema, markdown, written_default
 from llmproxy.config.schema import Config
 
@@ -30,15 +30,16 @@ ENV = {
 
 def options(table: Any = Config, above: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield the path, `*` for names and numbers, the field and the type of each single option."""
-    for name, (option, hint) in options_of(table).items():
+    for name, (option, written) in options_of(table).items():
         path = f"{above}{name}"
+        hint, _ = without_none(written)
         entry: Any = hint
         if get_origin(hint) in (tuple, Mapping):
             entry = get_args(hint)[0 if get_origin(hint) is tuple else 1]
         if is_dataclass(entry) and options_of(entry):
             yield from options(entry, f"{path}." if entry is hint else f"{path}.*.")
         else:
-            yield path, option, hint
+            yield path, option, written
 
 
 def paths(value: Any, above: str = "") -> Iterator[str]:

@@ -71,3 +71,12 @@ def test_within_any_window_repeats_stay_under_the_share_or_the_floor(
         recent = sum(oldest < int(at) and at <= end for at in repeats)
         asked = sum(oldest < int(at) and at <= end for at in firsts)
         assert recent <= max(floor, share * asked)
+
+
+def test_what_was_taken_for_nothing_is_given_back() -> None:
+    made = budget(floor=1)
+    made.take(100.0)
+
+    made.give_back(100.0)
+
+    assert made.left(100.0) == 1

@@ -1,6 +1,6 @@
 """From one target to the next, and what is told when none answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from math import inf
 
@@ -68,6 +68,7 @@ async def route(
     *,
     cooldowns: Cooldowns | None = None,
     deadline: float = inf,
+    taken: Container[Target] = (),
 ) -> Reply:
     exchange = Exchange(id="r", started=0.0, path="/", dialect="openai_chat", deadline=deadline)
     policy = BreakerConfig()
@@ -87,6 +88,7 @@ async def route(
             clock=clock,
         ),
         clock=clock,
+        taken=taken,
     )
 
 
@@ -194,3 +196,14 @@ async def test_a_cooling_target_is_asked_when_no_other_serves() -> None:
 async def test_a_gateway_that_stops_asks_nobody_else() -> None:
     with pytest.raises(ShuttingDown):
         await route(fails(ShuttingDown("restarting")), answers)
+
+
+async def test_a_target_that_is_taken_when_its_turn_comes_is_left_out() -> None:
+    taken: set[Target] = set()
+
+    def act(exchange: Exchange, target: Target) -> Reply:
+        taken.add(B)
+        return fails(status(500))(exchange, target)
+
+    with pytest.raises(AllAttemptsFailed):
+        await route(act, answers, taken=taken)

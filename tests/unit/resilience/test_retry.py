@@ -115,3 +115,23 @@ async def test_a_spent_budget_ends_the_repeats() -> None:
     policy = RetryConfig(max_attempts=9, base_delay=0.0, budget=0.0, budget_floor=2)
 
     assert await attempts_until(failure(), policy) == 3
+
+
+@pytest.mark.parametrize(("floor", "calls"), [(0, 1), (1, 2)])
+async def test_a_hedge_is_no_first_attempt_in_the_budget_but_may_be_repeated(
+    floor: int, calls: int
+) -> None:
+    budget = RetryBudget(RetryConfig(budget=1.0, budget_floor=floor))
+    policy = RetryConfig(max_attempts=2, base_delay=0.0)
+    asked = 0
+
+    async def send(exchange: Exchange, target: Target) -> Reply:
+        nonlocal asked
+        asked += 1
+        raise failure()
+
+    beside = exchange().branch()
+    with pytest.raises(UpstreamError):
+        await retry(policy, budget, lambda: 100.0)(send)(beside, TARGET)
+
+    assert asked == calls

@@ -2,7 +2,13 @@
 
 import pytest
 
-from llmproxy.config.schema import Config, ModelConfig, ProviderConfig, TimeoutsConfig
+from llmproxy.config.schema import (
+    Config,
+    HedgeConfig,
+    ModelConfig,
+    ProviderConfig,
+    TimeoutsConfig,
+)
 from llmproxy.core.errors import ModelNotFound, PermissionDenied
 from llmproxy.core.exchange import Principal, Target
 from llmproxy.routing.table import RouteTable, may_use, public_name
@@ -244,3 +250,23 @@ def test_a_public_name_resolves_to_the_model_it_was_made_for() -> None:
 def test_a_key_without_limits_uses_everything() -> None:
     assert may_use(ANYONE, "anything")
     assert not may_use(limited(), "anything")
+
+
+def test_a_route_has_the_hedge_of_the_name_or_wildcard_that_gave_it() -> None:
+    hedge = HedgeConfig(quantile=0.9)
+    pair = (target("a/x"), target("b/y"))
+    routes = RouteTable(
+        Config(
+            providers={name: ProviderConfig(kind="mock") for name in "abc"},
+            models={
+                "m": ModelConfig(targets=pair, hedge=hedge),
+                "n": ModelConfig(targets=pair),
+                "w-*": ModelConfig(targets=(target("b/*"), target("c/*")), hedge=hedge),
+            },
+        )
+    )
+
+    hedges = [routes.resolve(name, ANYONE).hedge for name in ("m", "n", "w-1", "a/x")]
+
+    assert hedges == [hedge, None, hedge, None]
+    assert routes.hedged() == [("m", "a"), ("m", "b"), (None, "b"), (None, "c")]

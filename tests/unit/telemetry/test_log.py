@@ -674,3 +674,12 @@ def test_importing_or_observing_configures_nothing() -> None:
 
     assert root.handlers == before
     assert CAPACITY == 10_000
+
+
+def test_a_hedge_is_told_beside_its_attempt(log: Path) -> None:
+    finished = exchange()
+    finished.attempts[1].hedge = True
+
+    line = request_line(log, finished)
+
+    assert [attempt.get("hedge") for attempt in line["attempts"]] == [None, True]

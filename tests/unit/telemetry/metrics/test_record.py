@@ -36,6 +36,7 @@ def metrics(
         providers=["openai", "anthropic"],
         models=[("gpt-4", "openai"), ("gpt-4", "anthropic")],
         moves=[("openai", "anthropic")],
+        hedged=[("gpt-4", "openai"), ("gpt-4", "anthropic"), (None, "openai")],
         max_models=max_models,
     )
     made.loop_lag(lag)
@@ -227,6 +228,7 @@ def test_in_flight_is_what_has_started_and_not_ended() -> None:
         (Outcome.FAILED, "failed"),
         (Outcome.CLIENT_GONE, "cancelled"),
         (Outcome.EXPIRED, "expired"),
+        (Outcome.SUPERSEDED, "superseded"),
         (Outcome.INTERNAL, "internal"),
         (None, "internal"),
     ],
@@ -419,7 +421,7 @@ def test_a_change_seen_by_the_scrape_is_in_it() -> None:
         yield "openai", False
 
     made = Metrics(circuits=circuits, budgets=list, cooling=list, waiting=list)
-    made.cover(providers=["openai"], models=[], moves=[], max_models=1)
+    made.cover(providers=["openai"], models=[], moves=[], hedged=[], max_models=1)
 
     seen = numbers(made)
 
@@ -569,3 +571,65 @@ def test_keys_that_are_left_alone_are_counted_once_by_the_reason() -> None:
     assert seen.value("llm_keys_cooling", provider="openai", reason="rate_limited") == 2
     assert seen.value("llm_keys_cooling", provider="openai", reason="refused") == 0
     assert seen.value("llm_keys_cooling", provider="anthropic", reason="rate_limited") == 0
+
+
+def hedged(
+    outcome: Outcome, *, of_first: Outcome, won: bool, usage: Usage | None = None
+) -> Exchange:
+    """Give a request whose first target was A, with B asked beside it."""
+    first = Attempt(target=A, started=10.0, ended=11.0, outcome=of_first)
+    second = Attempt(target=B, started=10.5, ended=11.0, outcome=outcome, hedge=True)
+    made = exchange(usage=usage)
+    made.attempts = [first, second] if won else [second, first]
+    answers = Outcome.SUPERSEDED in (outcome, of_first)
+    made.answered_by = made.attempts[-1].target if answers else None
+    return made
+
+
+@pytest.mark.parametrize(
+    ("finished", "label"),
+    [
+        (hedged(Outcome.OK, of_first=Outcome.SUPERSEDED, won=True), "won"),
+        (hedged(Outcome.FAILED, of_first=Outcome.SUPERSEDED, won=True), "won"),
+        (hedged(Outcome.CLIENT_GONE, of_first=Outcome.SUPERSEDED, won=True), "won"),
+        (hedged(Outcome.SUPERSEDED, of_first=Outcome.OK, won=False), "lost"),
+        (hedged(Outcome.FAILED, of_first=Outcome.OK, won=False), "failed"),
+        (hedged(Outcome.FAILED, of_first=Outcome.FAILED, won=True), "failed"),
+        (hedged(Outcome.CLIENT_GONE, of_first=Outcome.CLIENT_GONE, won=True), "cancelled"),
+    ],
+)
+def test_a_hedge_is_counted_once_by_what_came_of_it(finished: Exchange, label: str) -> None:
+    made = metrics()
+
+    made.exchange_finished(finished)
+
+    seen = numbers(made)
+    assert seen.value("llm_hedges_total", provider="anthropic", outcome=label) == 1
+    assert seen.sum("llm_hedges_total") == 1
+
+
+def test_a_loser_wastes_what_it_reported_else_the_same_prompt() -> None:
+    made = metrics()
+    usage = Usage(input_tokens=9, output_tokens=3)
+    silent = hedged(Outcome.OK, of_first=Outcome.SUPERSEDED, won=True, usage=usage)
+    told = hedged(Outcome.SUPERSEDED, of_first=Outcome.OK, won=False, usage=usage)
+    told.attempts[0].usage = Usage(input_tokens=7, output_tokens=1)
+
+    made.exchange_finished(silent)
+    made.exchange_finished(told)
+
+    wasted = numbers(made).counted("llm_hedge_wasted_tokens_total")
+    assert {tuple(sorted(labels)): count for labels, count in wasted.items()} == {
+        (("kind", "input"), ("model", "gpt-4"), ("provider", "openai")): 9,
+        (("kind", "input"), ("model", "gpt-4"), ("provider", "anthropic")): 7,
+        (("kind", "output"), ("model", "gpt-4"), ("provider", "anthropic")): 1,
+    }
+
+
+def test_a_request_without_a_hedge_counts_none_and_wastes_nothing() -> None:
+    made = metrics()
+
+    play(made, exchange(A, B, usage=Usage(input_tokens=9)))
+
+    assert numbers(made).counted("llm_hedges_total") == {}
+    assert numbers(made).counted("llm_hedge_wasted_tokens_total") == {}
