@@ -445,16 +445,16 @@ class StreamParser:
         block = part_of(body, "content_block")
         match block.get("type"):
             case "tool_use":
+                rest = self._rest_of_call(_index(body))  # of one that has not been ended
                 call = _Call(index=self._count, input=part_of(block, "input"))
                 self._count += 1
                 self._calls[_index(body)] = call
                 if len(self._calls) > MOST_CALLS:
                     raise ValueError(f"more than {MOST_CALLS} tool calls under way")
-                return [
-                    ToolCallStarted(
-                        index=call.index, id=_text(block, "id"), name=_text(block, "name")
-                    )
-                ]
+                started = ToolCallStarted(
+                    index=call.index, id=_text(block, "id"), name=_text(block, "name")
+                )
+                return [*rest, started]
             case "text" if text := _text(block, "text"):
                 return [TextDelta(text=text)]
             case "thinking":

@@ -55,6 +55,7 @@ class Speaker:
             dialect = self._provider.dialect(call.dialect)
             body = word(call, dialect, target, default_max_tokens=self._provider.default_max_tokens)
             exchange.request = self._provider.request(call, dialect, body, exchange.id)
+            exchange.key = 0
             return await send(exchange, target)
 
         return worded

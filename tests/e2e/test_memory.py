@@ -159,9 +159,9 @@ async def test_a_large_answer_in_the_clients_dialect_costs_less_than_four_mib(
 async def test_a_large_answer_that_is_translated_costs_less_than_four_times_its_limit(
     serve: Serve, openai: Provider
 ) -> None:
-    openai.then(answer(anthropic_answer("x" * 60 * MIB)))
+    openai.then(answer(anthropic_answer("x" * 15 * MIB)))
     text = provider("openai", openai.url, kind="anthropic") + model("gpt-4", "openai/c")
-    gateway = await serve(text)
+    gateway = await serve(text + '[limits]\nanswer = "16MiB"\n')
     await gateway.get("/livez")
     before = gateway.memory()
 
@@ -169,4 +169,4 @@ async def test_a_large_answer_that_is_translated_costs_less_than_four_times_its_
     peak = gateway.memory(peak=True) - before
 
     assert answered.status == 200
-    assert peak < 4 * 64 * MIB
+    assert peak < 4 * 16 * MIB

@@ -229,3 +229,17 @@ async def test_anthropics_400_for_want_of_money_is_about_the_key(
     assert (await gateway.numbers()).value(
         "llm_keys_cooling", provider="p0", reason="exhausted"
     ) == 1
+
+
+async def test_a_failure_after_a_move_is_laid_to_the_next_providers_own_key(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.always = lambda _: answer(LIMITED[2], status=429)
+    second.always = lambda _: answer(REFUSED[2], status=401)
+    text = two_keys(first).replace('["p0/gpt-4"]', '["p0/gpt-4", "p1/gpt-4"]')
+    gateway = await start(text + provider("p1", second.url))
+
+    await gateway.chat()
+
+    health = (await gateway.get("/health")).json["providers"]["p1"]
+    assert [one["key"] for one in health["keys_cooling"]] == [0]
