@@ -288,10 +288,17 @@ class Exchange:
         self.headers = {}
 
     def forget(self) -> None:
-        """Let go of the errors once all has been told: their frames lead back to this record."""
+        """
+        Let go of the errors once all has been told: their frames lead back to this record.
+
+        The frames that handled an attempt's error lead to it, and it to them: until the collector
+        comes by, they would keep all that they held, the question and the answer's buffers.
+        """
         self.drop_call()
         self.error = self.watch = self.passed_over = None
         for attempt in self.attempts:
+            if attempt.error is not None and attempt.outcome is not Outcome.INTERNAL:
+                _drop_frames(attempt.error)  # of a bug they may yet be logged
             attempt.error = None
 
 
@@ -299,3 +306,11 @@ def _end(attempt: Attempt) -> tuple[bool, float]:
     """Give an attempt's place among others: what was superseded says least of how it went."""
     ended = inf if attempt.ended is None else attempt.ended
     return attempt.outcome is not Outcome.SUPERSEDED, ended
+
+
+def _drop_frames(error: BaseException) -> None:
+    """Drop the tracebacks of an error and of those that led to it."""
+    errors = [error]
+    for one in errors:
+        one.__traceback__ = None
+        errors += [led for led in (one.__cause__, one.__context__) if led and led not in errors]

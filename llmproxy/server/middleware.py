@@ -178,6 +178,7 @@ async def _answer(
 
 
 def _ours(request: web.Request, error: web.HTTPException) -> RequestError:
+    error.__traceback__ = None  # aiohttp keeps the error, and it the frames, with the request
     if error.status == 404:
         return PathNotFound(f"no such path: {request.path}; {advice(request.path)}")
     if isinstance(error, web.HTTPMethodNotAllowed):

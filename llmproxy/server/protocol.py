@@ -163,6 +163,10 @@ class GatewayProtocol(web.RequestHandler):
         if isinstance(exc, ConnectionError):
             raise exc  # the client left, or was cut off: there is nobody to answer
         dialect = _dialect_of(self._refused_head)
+        if exc is not None and status < 500:
+            exc.__traceback__ = (
+                None  # the frames that parsed lead to this connection, and it to exc
+            )
         if status >= 500:
             logger.error("internal error beyond the middleware", exc_info=exc)
             dialect = dialect_of(request.path, {name.lower(): "" for name in request.headers})

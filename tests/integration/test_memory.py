@@ -1,13 +1,17 @@
 """What a request leaves behind: nothing that only the collector would find."""
 
 import gc
+from typing import Self
 
 import pytest
 
-from llmproxy.core.exchange import Call
+from llmproxy.core.exchange import Attempt, Call, Exchange
+from llmproxy.core.reply import Reply
 from llmproxy.testing.answers import openai_events, openai_plain
 from llmproxy.testing.provider import End, Provider, Step, answer, hang, reset, stream
-from tests.support.gateway import model, provider
+from llmproxy.upstream.lean import Body, LeanAnswer
+from tests.support.gateway import HELLO, model, provider
+from tests.support.wire import Client
 
 from .conftest import Start
 
@@ -17,30 +21,85 @@ WAYS_OUT: dict[str, Step] = {
     "a server error": answer({"error": {"message": "no"}}, status=500),
     "a reset": reset(),
     "a timeout": hang(),
-    "a stream that is cut": stream(*openai_events("one", "two")[:2], End.RESET),
+    "a stream that is cut": list(stream(*openai_events("one", "two")[:2], End.RESET)),
 }
+
+
+LIMITS = """
+[timeouts]
+response = "50ms"
+[retry]
+max_attempts = 2
+base_delay = "1ms"
+"""
+
+
+class Left:
+    """A context, in which the collector does not run; `found` is what of ours is new at its end."""
+
+    def __enter__(self) -> Self:
+        gc.collect()
+        self._before = {id(found) for found in gc.get_objects()}
+        gc.disable()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        gc.enable()
+
+    @property
+    def found(self) -> list[str]:
+        return [
+            type(found).__name__
+            for found in gc.get_objects()
+            if isinstance(found, Call | Exchange | Attempt | Reply | LeanAnswer | Body)
+            and id(found) not in self._before
+            and getattr(found, "path", "/v1") != "/metrics"  # the page just read
+        ]
 
 
 @pytest.mark.parametrize("step", WAYS_OUT.values(), ids=WAYS_OUT)
 async def test_what_a_client_asked_is_gone_when_it_has_ended(
     start: Start, first: Provider, step: Step
 ) -> None:
-    limits = "\n[timeouts]\nresponse = '50ms'\n[retry]\nmax_attempts = 1\n"
-    gateway = await start(provider("p", first.url) + model("gpt-4", "p/gpt-4") + limits)
-    first.then(step)
-    gc.collect()
-    before = {id(found) for found in gc.get_objects()}
-    gc.disable()
+    gateway = await start(provider("p", first.url) + model("gpt-4", "p/gpt-4") + LIMITS)
+    moves = list(step)
+    first.always = lambda _: moves  # also for the repeat
+    await gateway.chat()  # a connection, and what is made once
 
-    try:
+    with Left() as left:
         await gateway.chat(stream="cut" in str(step))
-        await gateway.get("/livez")  # the handler's task has ended by then
-        left = [
-            found
-            for found in gc.get_objects()
-            if isinstance(found, Call) and id(found) not in before
-        ]
-    finally:
-        gc.enable()
+        await gateway.ended(2)  # the handler's task has ended by then
+        found = left.found
 
-    assert left == []
+    assert found == []
+
+
+async def test_an_unknown_path_leaves_nothing(start: Start, first: Provider) -> None:
+    gateway = await start(provider("p", first.url) + model("gpt-4", "p/gpt-4"))
+    await gateway.get("/v1/nothing")
+
+    with Left() as left:
+        await gateway.get("/v1/nothing")
+        await gateway.ended(2)
+        found = left.found
+
+    assert found == []
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_stream_leaves_nothing(
+    start: Start, first: Provider
+) -> None:
+    gateway = await start(provider("p", first.url) + model("gpt-4", "p/gpt-4") + LIMITS)
+    first.always = lambda _: stream(*openai_events("one", "two")[:2], End.HANG)
+    body = {"model": "gpt-4", "messages": HELLO, "stream": True}
+
+    with Left() as left:
+        async with Client(gateway.port) as client:
+            await client.post("/v1/chat/completions", body)
+            await client.until(b"one")
+            client.vanish()
+        await gateway.ended(1)
+        await first.client_left()
+        found = left.found
+
+    assert found == []
