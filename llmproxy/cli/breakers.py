@@ -6,9 +6,9 @@ from typing import Any
 from urllib.parse import quote
 
 from .http import Unreachable
-from .operators import Declined, add_admin_options, ask
+from .operators import Declined, add_admin_options, ask, told
 from .tables import columns
-from .verb import FAILED, GOOD, WRONG, Verb, fail
+from .verb import GOOD, WRONG, Verb, fail
 
 FORCE: Mapping[str, str | None] = {"open": "open", "close": "closed", "auto": None}
 
@@ -41,12 +41,8 @@ def _run(options: argparse.Namespace) -> int:
             wanted = {"force": FORCE[options.action], "model": options.model}
             path = f"/admin/breakers/{quote(options.provider, safe='')}"
             answer = ask(options, "POST", path, wanted)
-    except Declined as declined:
-        for problem in declined.problems:
-            fail("breakers", problem)
-        return FAILED
-    except Unreachable as error:
-        return fail("breakers", str(error))
+    except (Declined, Unreachable) as error:
+        return told("breakers", error)
     rows = [_row(one) for one in answer["breakers"]]
     print("\n".join(columns([("CIRCUIT", "STATE", "SINCE", "REASON"), *rows])))
     return GOOD

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import LLMProxyError
 from .configuration import load
-from .verb import FAILED, GOOD, WRONG, Verb, fail
+from .verb import FAILED, GOOD, WRONG, Verb, add_config_argument, fail
 
 if TYPE_CHECKING:
     from ..testing.drill import Case, Result
@@ -21,13 +21,7 @@ is shortened to less than a second, timeouts.total and retry.base_delay in the s
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "file",
-        metavar="FILE",
-        nargs="?",
-        help="configuration file (default: $LLMPROXY_CONFIG, else ./llmproxy.toml if it exists, "
-        "else the environment's provider keys)",
-    )
+    add_config_argument(parser)
     parser.add_argument(
         "--model", metavar="NAME", help="drill this model and its targets (default: all)"
     )
@@ -42,7 +36,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = load(options.file, secrets=False)
+    config = load(options.config, secrets=False)
     import asyncio
 
     from ..testing.drill import cases, run

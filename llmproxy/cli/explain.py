@@ -9,7 +9,7 @@ from ..config.schema import Config
 from ..core.errors import ConfigError, RequestError
 from .configuration import load
 from .http import Unreachable
-from .operators import Declined, add_admin_options, ask
+from .operators import Declined, add_admin_options, ask, told
 from .verb import GOOD, Verb, fail
 
 
@@ -32,17 +32,15 @@ def _run(options: argparse.Namespace) -> int:
     config = load(options.config, secrets=False)
     try:
         if options.offline:
-            told, state = _offline(config, options), "from the configuration alone"
+            answer, state = _offline(config, options), "from the configuration alone"
         else:
-            told, state = _live_if_possible(config, options)
-    except Declined as declined:
-        return fail("explain", declined.problems[0])
+            answer, state = _live_if_possible(config, options)
     except RequestError as error:
         return fail("explain", error.message)
-    except Unreachable as error:
-        return fail("explain", str(error))
-    print(f"{told['model']}: by {told['rule']} ({state})")
-    for number, target in enumerate(told["targets"], start=1):
+    except (Declined, Unreachable) as error:
+        return told("explain", error)
+    print(f"{answer['model']}: by {answer['rule']} ({state})")
+    for number, target in enumerate(answer["targets"], start=1):
         print(f"{number}. {target['target']}")
         for path, how in target["clients"].items():
             print(f"     {path}: {how}")

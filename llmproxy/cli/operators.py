@@ -11,7 +11,7 @@ from ..config.schema import Config
 from ..core.errors import ConfigError
 from .configuration import admin_url, load, read_file
 from .http import Unreachable, request
-from .verb import add_config_option
+from .verb import FAILED, add_config_option, fail
 
 KEY_VARIABLE = "LLMPROXY_ADMIN_KEY"
 TIMEOUT = 30.0  # seconds
@@ -58,6 +58,13 @@ def ask(
         message = why.get("message", f"{url}{path} answered {answer.status}")
         raise Declined(message, *why.get("problems", ()))
     return said
+
+
+def told(verb: str, error: Declined | Unreachable) -> int:
+    """Say why the verb failed, a line a problem; gives the exit status 1."""
+    for problem in error.problems if isinstance(error, Declined) else (str(error),):
+        fail(verb, problem)
+    return FAILED
 
 
 def _key(config: Config) -> str:

@@ -3,19 +3,15 @@
 import argparse
 
 from .http import Unreachable
-from .operators import Declined, add_admin_options, ask
-from .verb import FAILED, GOOD, Verb, fail
+from .operators import Declined, add_admin_options, ask, told
+from .verb import GOOD, Verb
 
 
 def _run(options: argparse.Namespace) -> int:
     try:
         result = ask(options, "POST", "/admin/reload")
-    except Declined as declined:
-        for problem in declined.problems:
-            fail("reload", problem)
-        return FAILED
-    except Unreachable as error:
-        return fail("reload", str(error))
+    except (Declined, Unreachable) as error:
+        return told("reload", error)
     for change in result["changes"]:
         print(change)
     for change in result["needs_restart"]:

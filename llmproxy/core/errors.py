@@ -2,7 +2,7 @@
 Every way in which a request can fail, by whose doing it was.
 
     LLMProxyError
-    ├─ ConfigError               at start; carries every problem with its TOML path
+    ├─ ConfigError               at start or at a reload; carries every problem with its TOML path
     ├─ RequestError              the client's doing
     │  ├─ InvalidRequest 400
     │  │  └─ NotExpressible      one target's dialect cannot say it; another target's may

@@ -2,8 +2,8 @@
 What becomes of each top-level field of a request in translation, as tables.
 
 A field that changes the answer and cannot be said in the other dialect is refused, so that no
-client is served something else than it asked for; what changes nothing in the answer is dropped.
-A field that a table does not know is refused too, since nobody has found out which of the two it is.
+client is served something else than it asked for; what changes nothing in the answer is dropped. A
+field that a table does not know is refused too, since nobody has found out which of the two it is.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,8 @@ Theory of operation. A request differs from the client's own bytes only in the m
 stream, complete events go on at once and half ones are held back, so that an error of ours never
 lands inside one. Events are parsed until the first content, since an error before it can still be
 told apart, and repaired, by a status; from then on nothing is parsed but what may be an error or
-the end: the last reads, and the last that has a usage object, are kept and looked at when the stream has ended, or usage is asked for.
+the end: the last reads, and the last that has a usage object, are kept and looked at when the
+stream has ended, or usage is asked for.
 """
 
 import json

@@ -42,8 +42,8 @@ def attempt(
     circuit is open or too little time is left, or DeadlineExceeded where that was the client's:
     then nothing was attempted. Else the attempt is recorded and clipped to the limits: those of
     the route for this provider, and what the request has left. A configured limit that ends it is
-    an UpstreamTimeout, which blames the provider; the
-    client's own deadline a DeadlineExceeded, which blames nobody.
+    an UpstreamTimeout, which blames the provider; the client's own deadline a DeadlineExceeded,
+    which blames nobody.
     """
 
     def layer(send: Send) -> Send:
@@ -63,6 +63,7 @@ def attempt(
             except (Refused, DeadlineExceeded):
                 in_flight.settle()
                 raise
+            cooldowns.began(target, exchange.key, now)
             record = Attempt(target=target, started=now, key=exchange.key)
             exchange.attempts.append(record)
 

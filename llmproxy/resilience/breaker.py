@@ -439,8 +439,9 @@ class Breakers:
         """
         Hold the provider's circuit, or that of one model there; None: let it judge again.
 
-        Raises LookupError for a model where it has no circuit of its own. What is forced for the
-        whole provider goes before what is for one model.
+        Raises LookupError for a model that has no circuit of its own: none of its requests came
+        yet, or there is one for all models. What is forced for the whole provider goes before what
+        is for one model.
         """
         if model is None:
             self._for_all.force(verdict, now)
@@ -450,7 +451,7 @@ class Breakers:
         if self._policy.scope == "provider":
             raise LookupError(f"{self._provider} has one circuit for all models (breaker.scope)")
         if model not in self._by_model:
-            self._by_model[model] = self._breaker(model)
+            raise LookupError(f"nobody has asked {self._provider} for the model {model!r} yet")
         self._by_model[model].force(verdict, now)
 
     def _breaker(self, model: str | None) -> Breaker:

@@ -9,9 +9,10 @@ What is left alone for a while, and why: a provider's key, for one model or for 
     403: not with this key           the key, for the model   1 min
 
 A key that cools is not used while another is free; a target all of whose keys cool comes last in
-its route, and is asked all the same where nothing else is left: a provider knows best when its
-own limits end. After ten minutes one request tries the key again before the others do. A success
-of an attempt that began later ends a cool-down. Keys are known by their place in the configuration, from 0.
+its route, and is asked all the same where nothing else is left: a provider knows best when its own
+limits end. After ten minutes one request tries the key again before the others do. A success of an
+attempt that began later ends a cool-down. Keys are known by their place in the configuration, from
+0.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -44,6 +45,7 @@ class Cooldowns:
         self._keys: dict[str, tuple[object, ...]] = {}
         self._next: dict[str, int] = {}
         self._cooling: dict[tuple[str, int, str | None], Cooling] = {}
+        self._latest = 0.0  # the end of what cools longest
 
     def subscribe(self, told: Told) -> None:
         """Have `told` hear of each cool-down that starts, with its seconds, or that ends, with 0."""
@@ -62,7 +64,11 @@ class Cooldowns:
         """Give the targets with those that cool at the end; the order is kept otherwise."""
         if not self._cooling:
             return list(targets)
-        return sorted(targets, key=lambda target: not self._may_be_asked(target, now))
+        if now >= self._latest:  # what is set aside stays, to be tried by one request
+            self._cooling = {
+                place: one for place, one in self._cooling.items() if one.model is None
+            }
+        return sorted(targets, key=lambda target: not self._free(target, (), now))
 
     def any_free(self, target: Target, tried: Collection[int], now: float) -> bool:
         """Say whether a key that was not tried does not cool."""
@@ -80,8 +86,16 @@ class Cooldowns:
         turn = self._next.get(target.provider, 0)
         key = next((one for one in free if one >= turn), free[0])
         self._next[target.provider] = key + 1
-        self._try_out(target, key, now)
         return key
+
+    def began(self, target: Target, key: int, now: float) -> None:
+        """Hear that an attempt begins; a key that was set aside is kept from the others for now."""
+        if self._cooling:
+            place = (target.provider, key, None)
+            one = self._cooling.get(place)
+            if one is not None and one.until <= now:
+                self._cooling[place] = replace(one, until=now + TRIAL)
+                self._latest = max(self._latest, now + TRIAL)
 
     def record(
         self, target: Target, key: int, error: BaseException | None, *, began: float, now: float
@@ -116,6 +130,7 @@ class Cooldowns:
             until=until if before is None else max(until, before.until),
         )
         self._cooling[place] = one
+        self._latest = max(self._latest, one.until)
         if before is None:
             self._told(one, until - now)
 
@@ -134,19 +149,6 @@ class Cooldowns:
         self._cooling = {
             (one.provider, one.key, one.model): one for one in longest[: MOST * 9 // 10]
         }
-
-    def _may_be_asked(self, target: Target, now: float) -> bool:
-        """Say whether a key is free; where it is the only one and on trial, for one request."""
-        free = self._free(target, (), now)
-        if free and len(self._places(target)) == 1:
-            self._try_out(target, 0, now)
-        return bool(free)
-
-    def _try_out(self, target: Target, key: int, now: float) -> None:
-        """Keep the others from a key that was set aside, while a request tries it."""
-        place = (target.provider, key, None)
-        if (one := self._cooling.get(place)) is not None:
-            self._cooling[place] = replace(one, until=now + TRIAL)
 
     def _free(self, target: Target, tried: Collection[int], now: float) -> list[int]:
         return [

@@ -10,8 +10,9 @@ What a request may still do when every target has refused it without a call.
     the operator forced it open  nothing
 
 The first two hold also where other targets were attempted and failed; the third only where none
-was, since a failure is an answer. A target that refuses a repeat has had its attempt. Whoever waits does so without a timer of its own for
-each look: a circuit wakes all who wait for it, and the first of them takes the probe.
+was, since a failure is an answer. A target that refuses a repeat has had its attempt. Whoever waits
+does so without a timer of its own for each look: a circuit wakes all who wait for it, and the first
+of them takes the probe.
 """
 
 import asyncio

@@ -26,9 +26,9 @@ def retry(
     Repeat what is worth repeating, with full jitter, or after the wait that the provider names.
 
     The policy's `max_attempts` counts the first, and the budget is the provider's. What the
-    client's own SDK repeats is not repeated here once more: two such layers multiply. A refusal of our own (an open breaker) passes
-    at once: it is no `UpstreamError`. Backoff is entered with the first failure in hand: it
-    costs more than most of what a good request needs.
+    client's own SDK repeats is not repeated here once more: two such layers multiply. A refusal of
+    our own (an open breaker) passes at once: it is no `UpstreamError`. Backoff is entered with the
+    first failure in hand: it costs more than most of what a good request needs.
     """
 
     def layer(send: Send) -> Send:

@@ -1,7 +1,6 @@
 """Where a request for a model would go: its targets in their order, and what stands in the way."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
 
 from ..config.schema import Config
 from ..core.errors import InvalidRequest
@@ -81,7 +80,7 @@ def standing_in_the_way(target: Target, line: Line, cooldowns: Cooldowns, now: f
 def _of_circuit(circuit: Circuit) -> str | None:
     if circuit.state is State.OPEN:
         until = circuit.retry_in
-        when = "" if until is None or until == inf else f"; a request may probe in {until:.0f} s"
+        when = "" if until is None else f"; a request may probe in {until:.0f} s"
         return f"the circuit is open: {circuit.reason}{when}"
     if circuit.state is State.HALF_OPEN:
         return "the circuit is half-open: one request at a time probes"

@@ -1,11 +1,11 @@
 """
 aiohttp's server side of a connection, with its edges made firm.
 
-A request that cannot be parsed is answered in the API's shape, without a traceback in the log
-(one for each malformed request, at the attacker's choice) and without quoting the bytes; it is
-counted where its first line names a path of the API. One that can be, but whose framing others may read otherwise, goes through the application's middlewares to
-its refusal, so that it is counted like any other. Either way the connection is closed, and what
-came behind is not looked at.
+A request that cannot be parsed is answered in the API's shape, without a traceback in the log (one
+for each malformed request, at the attacker's choice) and without quoting the bytes; it is counted
+where its first line names a path of the API. One that can be, but whose framing others may read
+otherwise, goes through the application's middlewares to its refusal, so that it is counted like any
+other. Either way the connection is closed, and what came behind is not looked at.
 
 A head has one deadline, from the connection's start or from its own first byte. Nothing is set
 for it when a head comes in one piece: a timer is for each connection and for each half head. The

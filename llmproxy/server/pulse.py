@@ -20,6 +20,7 @@ also why it never waits: an empty transport is not paused.
 
 import asyncio
 import time
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -167,7 +168,8 @@ class Pulse:
 
     async def _send(self, beat: Beat, now: float) -> None:
         if beat in self._beats:  # its answer may have ended since
-            await beat.send(now)
+            with suppress(ConnectionError):  # the client left: its handler hears of it
+                await beat.send(now)
 
     def _look_by(self, when: float) -> None:
         if self._timer is not None:

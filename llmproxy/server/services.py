@@ -41,8 +41,8 @@ class Plan:
     """
     One configuration in force, with what obeys it; `lines` are by the provider's name.
 
-    Another may take its place at any time. A request takes the one that it finds at its start,
-    and keeps it.
+    Another may take its place at any time. A handler takes the one that it finds at its start, and
+    keeps it.
     """
 
     config: Config

@@ -3,13 +3,13 @@ One request and its answer on a connection, without aiohttp's objects for them.
 
 aiohttp's connector makes the connections (DNS, TLS and the way through a proxy are its business)
 and its parser reads what comes. Only what is said on a connection is ours: a request's head and
-body leave in one write, and the answer is read from the parser's own stream. `ClientSession.request`
-builds and walks a dozen objects for the same, at several times the cost.
+body leave in one write, and the answer is read from the parser's own stream.
+`ClientSession.request` builds and walks a dozen objects for the same, at several times the cost.
 
-A `Wire` speaks one request at a time. Its `answer` is the one that is awaited or being read; without
-one it is idle, and what comes then was not asked for and costs it the connection. With the last
-byte of the answer's body it gives itself back to be kept, or closes. The private names used are
-those of `ResponseHandler` and `StreamReader` in aiohttp 3.14.5.
+A `Wire` speaks one request at a time. Its `answer` is the one that is awaited or being read;
+without one it is idle, and what comes then was not asked for and costs it the connection. With the
+last byte of the answer's body it gives itself back to be kept, or closes. The private names used
+are those of `ResponseHandler` and `StreamReader` in aiohttp 3.14.5.
 """
 
 import asyncio

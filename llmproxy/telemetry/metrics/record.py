@@ -80,6 +80,7 @@ class Metrics:
         self._waiting = waiting
         self._wall = wall
         self._known_models: set[str] = set()
+        self._configured: set[str] = set()
         self._lag = 0.0
         self._lines_lost: Callable[[], Mapping[str, int]] = dict
         self._requests = Counted(families.REQUESTS, registry)
@@ -120,12 +121,15 @@ class Metrics:
         Show a configuration's providers, models and moves from now on.
 
         `models` are the configured public names, each with each of its providers, `moves` the
-        neighbouring providers in a model's targets, and `hedged` the models with hedging, each
-        with each of its providers: their series start at 0. `max_models` bounds the names kept. What was counted under an earlier configuration stays.
+        neighbouring providers in a model's targets, and `hedged` the models with hedging, each with
+        each of its providers: their series start at 0. `max_models` bounds the names kept. What was
+        counted under an earlier configuration stays.
         """
         self._providers = tuple(providers)
         self._max_models = max_models
-        self._known_models |= {model for model, _ in models}
+        self._known_models -= self._configured
+        self._configured = {model for model, _ in models}
+        self._known_models |= self._configured
         self._start_at_zero(models, moves)
         for model, provider in hedged:
             for outcome in HEDGE_OUTCOMES:

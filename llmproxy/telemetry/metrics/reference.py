@@ -26,7 +26,7 @@ buckets of the first five families are stable; others may gain labels in a minor
   In `llm_attempts_total` the two are apart, `cancelled` and `expired`. Dashboards that know
   only `success` and `error` miss these requests.
 - **`provider`** is the last one attempted when every target failed; the first target's when
-  nothing was called (open circuits, cool-downs, limits); `unknown` when no target was chosen (a
+  nothing was called (open circuits, limits); `unknown` when no target was chosen (a
   malformed request, an unknown model, a refused key, `GET /v1/models`).
 - **`model`** is the public name as the client asked for it: if the configuration spells it out,
   or, under a wildcard or as `provider/model`, from the first time that a provider accepts it. At

@@ -649,11 +649,14 @@ def test_by_model_a_forced_provider_that_is_let_go_is_closed_since_nobody_would_
 
 def test_one_model_can_be_forced_where_it_has_a_circuit_of_its_own() -> None:
     breakers = Breakers("a", BY_MODEL, wall)
+    breakers.at(X)
 
     breakers.force("open", 0.0, model="x")
 
     assert breakers.at(X).state(0.0) is State.OPEN
     assert breakers.at(Y).state(0.0) is State.CLOSED
+    with pytest.raises(LookupError):
+        breakers.force("open", 0.0, model="nobody asked for it")
     with pytest.raises(LookupError):
         Breakers("a", POLICY, wall).force("open", 0.0, model="x")
 

@@ -109,7 +109,10 @@ def test_after_a_long_cool_down_one_request_tries_the_key() -> None:
     cooldowns = watching()
     cooldowns.record(A, 0, fault(KeyFault.REFUSED), began=0.0, now=0.0)
 
-    chosen = [cooldowns.choose(A, (), 601.0) for _ in range(4)]
+    chosen = []
+    for _ in range(4):
+        chosen.append(cooldowns.choose(A, (), 601.0))
+        cooldowns.began(A, chosen[-1], 601.0)
 
     assert chosen.count(0) == 1
 
@@ -179,9 +182,12 @@ def test_a_single_refused_key_is_tried_by_one_request_too() -> None:
     cooldowns = watching(keys=1)
     cooldowns.record(A, 0, fault(KeyFault.REFUSED), began=0.0, now=0.0)
 
-    orders = [cooldowns.order([A, B], 601.0) for _ in range(3)]
+    looked_at = [cooldowns.order([A, B], 601.0) for _ in range(2)]
+    cooldowns.began(A, 0, 601.0)
 
-    assert orders == [[A, B], [B, A], [B, A]]
+    assert looked_at == [[A, B], [A, B]]
+    assert cooldowns.order([A, B], 602.0) == [B, A]
+    assert cooldowns.order([A, B], 611.0) == [A, B]
 
 
 def test_what_is_remembered_has_a_bound() -> None:
@@ -205,3 +211,12 @@ def test_the_end_of_a_cool_down_is_told() -> None:
     cooldowns.record(A, 0, None, began=1.0, now=2.0)
 
     assert told == [600.0, 0.0]
+
+
+def test_what_is_over_for_one_model_is_forgotten() -> None:
+    cooldowns = watching(keys=1)
+    cooldowns.record(A, 0, fault(KeyFault.RATE_LIMITED), began=0.0, now=0.0)
+
+    cooldowns.order([A, B], 20.0)
+
+    assert cooldowns.report(1.0) == []
