@@ -79,7 +79,7 @@ class Planner:
         The outcome is logged and counted.
         """
         async with self._reloading:
-            former = self._services.plan.config
+            former, initial = self._services.plan.config, self._services.initial
             try:
                 config = await asyncio.to_thread(load)
                 self.put_in_force(config)
@@ -87,10 +87,9 @@ class Planner:
                 reasons = error.problems if isinstance(error, ConfigError) else (str(error),)
                 result = Reloaded(problems=tuple(reasons))
             else:
-                found = changes(former, config)
                 result = Reloaded(
-                    changes=tuple(str(change) for change in found if not change.at_start),
-                    at_start=tuple(str(change) for change in found if change.at_start),
+                    changes=tuple(str(one) for one in changes(former, config) if not one.at_start),
+                    at_start=tuple(str(one) for one in changes(initial, config) if one.at_start),
                 )
                 for warning in config.warnings:
                     event(logger, logging.WARNING, "configuration", warning=warning)

@@ -54,7 +54,7 @@ def _row(one: dict[str, Any]) -> tuple[str, str, str, str]:
     if one["state"] == "closed" and one["share_percent"] < 100:
         state = f"closed ({one['share_percent']} %)"
     reason = one["reason"]
-    if one["retry_in_s"] is not None:
+    if one["retry_in_s"]:
         reason += f"; a request may probe in {one['retry_in_s']:.0f} s"
     return name, state, one["since"], reason
 

@@ -73,8 +73,6 @@ def _key(config: Config) -> str:
         return key
     if config.admin.key is None:
         raise ConfigError(
-            [
-                f"admin.key: there is none, so the gateway has no operators' side; or set {KEY_VARIABLE}"
-            ]
+            ["admin.key: there is none; a gateway has an operators' side where its file has a key"]
         )
     return looked_up(config.admin.key, "admin.key", os.environ, read_file).reveal()

@@ -71,7 +71,9 @@ def _entries(
         elif is_dataclass(old[key]):
             yield from _table(old[key], new[key], where, inherited)
         elif old[key] != new[key]:
-            yield Change(place=where, text="changed")
+            kept_back = isinstance(new[key], Secret)
+            text = "changed" if kept_back else f"{_limit(old[key])} → {_limit(new[key])}"
+            yield Change(place=where, text=text)
 
 
 def _overrides(old: Any, new: Any, place: str, base: tuple[Any, Any]) -> Iterator[Change]:
@@ -81,6 +83,11 @@ def _overrides(old: Any, new: Any, place: str, base: tuple[Any, Any]) -> Iterato
         before, after = getattr(old, name), getattr(new, name)
         if (before, after) != (getattr(base[0], name), getattr(base[1], name)):
             yield change
+
+
+def _limit(value: float | None) -> str:
+    """Give one of a model's own time limits as the file has it."""
+    return "none" if value is None else written_duration(value)
 
 
 def _shown(value: Any, hint: Any) -> str:

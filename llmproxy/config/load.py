@@ -19,7 +19,14 @@ from ..core.secret import Secret
 from .check import check, has_auth_header
 from .findings import Findings, at, quoted, suggestion
 from .schema import Config, ProviderConfig
-from .values import READERS, Refused, check_bounds, kind_of
+from .values import (
+    READERS,
+    Refused,
+    check_bounds,
+    kind_of,
+    written_duration,
+    written_size,
+)
 from .vendors import vendor_of
 
 ReadFile: TypeAlias = Callable[[str], str]
@@ -300,7 +307,8 @@ def _scalar(hint: Any, raw: object, option: Option | None) -> Any:
     kind = get_args(hint)[1] if get_origin(hint) is Annotated else hint
     value = READERS[kind](raw)
     if option is not None and isinstance(value, int | float) and not isinstance(value, bool):
-        check_bounds(value, option.metadata["least"], option.metadata["most"])
+        written = {"duration": written_duration, "size": written_size}.get(kind, "{:g}".format)
+        check_bounds(value, option.metadata["least"], option.metadata["most"], written)
     return value
 
 

@@ -105,13 +105,13 @@ class BreakerConfig:
 
     failure_threshold: int = option("Consecutive failures that open the circuit.", 5)
     error_rate: Share | None = option(
-        "Failures, as a share of the requests within `window`, that open it as well; `none`: "
+        "Failures, as a share of the attempts within `window`, that open it as well; `none`: "
         "only failures in a row do.",
         0.5,
         most=1,
     )
     window: Seconds = option("Over how long the error rate is taken.", 30.0)
-    min_requests: int = option("Requests within `window` below which no rate is judged.", 20)
+    min_requests: int = option("Attempts within `window` below which no rate is judged.", 20)
     slow_first_token: Seconds | None = option(
         "Streams: a first content that takes longer is served, but counts as a failure; `none`: "
         "it does not. `timeouts.first_token` ends the attempt.",
@@ -138,7 +138,7 @@ class FailoverConfig:
 
     when_all_open: Literal["fail_fast", "least_bad", "wait"] = option(
         "When the circuits of all targets are open: `fail_fast` answers 503 and says when to come "
-        "back; `least_bad` asks the one whose circuit is next to be probed; `wait` waits for the "
+        "back; `least_bad` asks the one whose circuit is next to be probed, with its repeats; `wait` waits for the "
         "first that may be probed or has recovered. What was forced open is never asked.",
         "fail_fast",
     )

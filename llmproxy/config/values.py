@@ -103,17 +103,26 @@ READERS: Mapping[object, Reader] = {
 }
 
 
-def check_bounds(value: float, least: float | None, most: float | None) -> None:
-    """Raise Refused for a number outside; no `least` means above zero."""
+def check_bounds(
+    value: float,
+    least: float | None,
+    most: float | None,
+    written: Callable[[Any], str] = "{:g}".format,
+) -> None:
+    """Raise Refused for a number outside, bounds as `written`; no `least` means above zero."""
     low = value <= 0 if least is None else value < least
     if low or (most is not None and value > most):
-        above = "above 0" if least is None else f"at least {least:g}"
-        below = "" if most is None else f" and at most {most:g}"
+        above = "above 0" if least is None else f"at least {written(least)}"
+        below = "" if most is None else f" and at most {written(most)}"
         raise Refused(f"the number has to be {above}{below}")
 
 
 def written_duration(seconds: float) -> str:
-    """Give a duration as one writes it, in the largest unit that keeps it whole; parts of a millisecond are lost."""
+    """
+    Give a duration as one writes it, in the largest unit that keeps it whole.
+
+    Parts of a millisecond are lost.
+    """
     for unit in ("h", "m", "s"):
         amount = seconds / SECONDS[unit]
         if amount.is_integer() and (amount > 2 or unit == "s") and seconds:

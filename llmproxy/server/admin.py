@@ -40,8 +40,8 @@ def create_admin(services: Services, key: Secret) -> web.Application:
         try:
             ring.authenticate(authorization=request.headers.getall("Authorization", ()))
             return await handler(request)
-        except AuthenticationFailed as error:
-            return _error(401, f"{error.message} (the one at admin.key)")
+        except AuthenticationFailed:
+            return _error(401, "send the operators' key, the one at admin.key, as a bearer token")
         except RequestError as error:
             return _error(error.status_hint, error.message)
         except web.HTTPException as error:

@@ -183,3 +183,16 @@ async def test_reloads_that_come_at_once_end_with_one_plan(start: Start, first: 
     assert answered.status == 200
     assert all(not result.problems and not result.changes for result in results)
     assert (await gateway.numbers()).value("llm_config_reload_total", result="success") == 5
+
+
+async def test_what_takes_a_restart_is_told_until_it_has_come(
+    start: Start, first: Provider
+) -> None:
+    gateway = await start(only(first))
+
+    moved = only(first, '\n[logging]\nlevel = "error"\n')
+    told = [await gateway.reload(moved), await gateway.reload(moved)]
+    back = await gateway.reload(only(first))
+
+    assert [one.at_start for one in told] == [('logging.level: "info" → "error"',)] * 2
+    assert back.at_start == ()

@@ -79,3 +79,9 @@ def test_an_optional_table_comes_and_goes_as_a_whole() -> None:
     assert told(two, hedged) == ["models.m.hedge: added"]
     assert told(hedged, two) == ["models.m.hedge: removed"]
     assert told(hedged, hedged + "quantile = 0.9\n") == ["models.m.hedge.quantile: 0.95 → 0.9"]
+
+
+def test_a_models_own_time_limits_are_told_with_their_values() -> None:
+    old, new = ('[models.m.timeouts]\ntotal = "5s"\n', '[models.m.timeouts]\ntotal = "6s"\n')
+
+    assert told(MODEL + old, MODEL + new) == ["models.m.timeouts.total: 5s → 6s"]
