@@ -8,10 +8,13 @@ no use for is closed when the last request that may use it has ended.
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 
+from .config.check import is_loopback
 from .config.diff import changes
 from .config.schema import Config, LimitsConfig, ProviderConfig
 from .core.errors import ConfigError
@@ -39,6 +42,8 @@ from .upstream.send import HttpUpstream, Upstream
 from .upstream.speak import Speaker
 
 logger = logging.getLogger(__name__)
+
+PATIENCE = 30.0  # seconds for a configuration to be read
 
 
 class Planner:
@@ -81,7 +86,8 @@ class Planner:
         async with self._reloading:
             former, initial = self._services.plan.config, self._services.initial
             try:
-                config = await asyncio.to_thread(load)
+                config = await _loaded(load)
+                _check_doors(initial, config)
                 self.put_in_force(config)
             except (ConfigError, OSError) as error:  # OSError: a file that has gone since
                 reasons = error.problems if isinstance(error, ConfigError) else (str(error),)
@@ -131,13 +137,19 @@ class Planner:
             )
         breakers = Breakers(name, config.breaker, time.time)  # noqa: TID251
         breakers.subscribe(self._tell)
+        if former is None:
+            in_flight = InFlight(config.max_in_flight, limits, provider=name)
+        else:  # what an operator holds, and what is under way, is the provider's by its name
+            in_flight = former.in_flight
+            in_flight.resize(config.max_in_flight, limits)
+            breakers.force(former.breakers.forced, self._services.watches.time())
         return Line(
             config=config,
             provider=provider,
             upstream=self._upstream(name, config),
             breakers=breakers,
             budget=RetryBudget(config.retry),
-            in_flight=InFlight(config.max_in_flight, limits, provider=name),
+            in_flight=in_flight,
         )
 
     def _upstream(self, name: str, config: ProviderConfig) -> Upstream:
@@ -227,6 +239,51 @@ class Planner:
             reason=circuit.reason,
             since=circuit.since,
         )
+
+
+async def _loaded(load: Callable[[], Config]) -> Config:
+    """
+    Give what `load` gives or raises, from a thread that nobody has to wait for.
+
+    A read that hangs (a pipe, a network share) is given up: the next reload begins a new one.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Config] = loop.create_future()
+
+    def settle(config: Config | None, error: BaseException | None) -> None:
+        if not done.done():
+            if config is not None:
+                done.set_result(config)
+            elif error is not None:
+                done.set_exception(error)
+
+    def run() -> None:
+        try:
+            config = load()
+        except (ConfigError, OSError) as error:
+            outcome: tuple[Config | None, BaseException | None] = (None, error)
+        else:
+            outcome = (config, None)
+        with suppress(RuntimeError):  # the loop has gone
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name="llmproxy-reload", daemon=True).start()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await done
+    except TimeoutError as error:
+        raise ConfigError([f"it could not be read within {PATIENCE:g} s"]) from error
+
+
+def _check_doors(initial: Config, config: Config) -> None:
+    """Refuse to open a port beyond loopback to everyone: the address is the one of the start."""
+    host = initial.server.host
+    if not (is_loopback(host) or config.keys or config.server.allow_anonymous):
+        problem = (
+            f"keys: there are none, and the gateway listens on {host} until it is restarted: "
+            "server.allow_anonymous = true would let everyone in"
+        )
+        raise ConfigError([problem])
 
 
 def _log(result: Reloaded) -> None:

@@ -105,7 +105,13 @@ async def _open_admin(services: Services, config: AdminConfig, runners: AsyncExi
     """Open the operators' side where it has a key; False where it cannot listen."""
     if config.key is None:
         return True
-    runner = web.AppRunner(create_admin(services, config.key), access_log=None)
+    runner = web.AppRunner(
+        create_admin(services, config.key),
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=5.0,
+        shutdown_timeout=1.0,
+    )
     runners.push_async_callback(runner.cleanup)
     await runner.setup()
     if await _listen(runner, config.host, config.port) is None:

@@ -2,8 +2,9 @@
 
 import argparse
 from functools import partial
-from pathlib import Path
+from signal import SIG_IGN, SIGHUP, signal
 
+from ..config.environment import SOURCE
 from .configuration import load
 from .verb import WRONG, Verb, add_config_argument, fail
 
@@ -56,12 +57,15 @@ def _run(options: argparse.Namespace) -> int:
         table: {name: value for name, value in values.items() if value is not None}
         for table, values in given.items()
     }
-    again = partial(load, options.config, overrides=overrides)
-    config = again()
-    watched = config.source if options.watch else None
-    if watched is not None and not Path(watched).is_file():
+    signal(SIGHUP, SIG_IGN)  # it asks for a reload, and there is nothing to reload yet
+    config = load(options.config, overrides=overrides)
+    # a file that has gone must not be taken for none: the environment asks for no client keys
+    file = None if config.source == SOURCE else config.source
+    if options.watch and file is None:
         fail("serve", "--watch needs a configuration file")
         return WRONG
+    again = partial(load, file, overrides=overrides)
+    watched = file if options.watch else None
     from ..serve import run
 
     return run(config, again, watched=watched)

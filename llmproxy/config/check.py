@@ -262,7 +262,8 @@ def _url_problem(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # a bad port, a half IPv6 address
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # a bad port, a half IPv6 address, a label that is empty or too long
         return "this is no URL"
     if parts.scheme not in ("http", "https"):
         return "a URL begins with http:// or https://"

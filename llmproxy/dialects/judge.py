@@ -58,6 +58,9 @@ NO_MONEY = "Your credit balance is too low"
 # OpenAI's words for an organisation or a project, which a client may name, that is not the key's.
 CLIENTS_ACCOUNT = ("mismatched_", "invalid_organization", "invalid_project")
 
+# How it is said that one request alone is over the limit or the money left: OpenAI, OpenRouter.
+ONE_REQUEST = ("Request too large", "fewer max_tokens")
+
 # How a prompt that does not fit is told where no code says so: Anthropic (two ways), vLLM.
 TOO_LONG = ("prompt is too long", "exceed context limit", "maximum context length")
 
@@ -156,19 +159,21 @@ def _judged(
 def _key_fault(status: int, fields: ErrorFields) -> KeyFault | None:
     """Say what the key at hand cannot do, where another key of the same provider might."""
     words = {fields.code, fields.kind}
+    fault: KeyFault | None = None
     match status:
+        case 402 | 429 if any(text in fields.message for text in ONE_REQUEST):
+            pass
         case 402:
-            return KeyFault.EXHAUSTED
+            fault = KeyFault.EXHAUSTED
         case 429:
-            return KeyFault.EXHAUSTED if words & SPENT else KeyFault.RATE_LIMITED
+            fault = KeyFault.EXHAUSTED if words & SPENT else KeyFault.RATE_LIMITED
         case 401 if not (fields.code or "").startswith(CLIENTS_ACCOUNT):
-            return KeyFault.REFUSED
+            fault = KeyFault.REFUSED
         case 403 if "authentication_error" in words:
-            return KeyFault.REFUSED
+            fault = KeyFault.REFUSED
         case 403 if words & NOT_PERMITTED:  # a 403 without them may be about the prompt
-            return KeyFault.FORBIDDEN
-        case _:
-            return None
+            fault = KeyFault.FORBIDDEN
+    return fault
 
 
 def _judgement(status: int, *, too_long: bool, wait: float | None) -> Judgement:

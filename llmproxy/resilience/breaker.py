@@ -14,7 +14,8 @@ A circuit breaker: a machine without a clock of its own.
     any        the operator forces it                open, closed until the operator lets go: then
                                                                   half-open, or closed as it is
 
-One request at a time probes. Attempts outlive states: each carries a permit with the generation
+One request at a time probes; one that has not been answered for `open_for` seconds keeps the next
+from it no longer. Attempts outlive states: each carries a permit with the generation
 it was admitted in, and what a stale permit brings home is ignored, or a late failure would
 re-open a provider that has just recovered. A success counts when the answer is complete, since a
 stream that is cut after a good start is a failure; only a probe counts from its first good frame,
@@ -134,7 +135,7 @@ class Breaker:
         self._since = wall()
         self._failures = 0
         self._open_until = 0.0
-        self._probing = False
+        self._probe_until = 0.0
         self._ramp_from: float | None = None
         self._turned = 0
         self._generation = 0
@@ -178,7 +179,7 @@ class Breaker:
         """Give the seconds until it may admit someone; inf where only an event can tell."""
         if self.state(now) is State.OPEN:
             return self._open_until - now
-        return inf if self._probing else 0.0
+        return inf if now < self._probe_until else 0.0
 
     def report(self, now: float) -> Circuit:
         """Say how it is at time `now`."""
@@ -216,8 +217,8 @@ class Breaker:
                     retry_after=SOON,
                 )
             return self._fresh
-        if state is State.HALF_OPEN and not self._probing:
-            self._probing = True
+        if state is State.HALF_OPEN and now >= self._probe_until:
+            self._probe_until = now + self._policy.open_for
             return Permit(generation=self._generation, probe=True)
         if regardless and self.forced is None:
             return SPENT
@@ -248,7 +249,7 @@ class Breaker:
         if error is not None and blames_target(error):
             self._failed(permit, _words(error), now)
         elif permit.probe:
-            self._probing = False
+            self._probe_until = 0.0
             self._wake()
         elif error is None:
             self._failures = 0
@@ -268,6 +269,7 @@ class Breaker:
             self._become(State.HALF_OPEN, reason, now)
         else:
             self._become(State.CLOSED, "no longer forced closed by the operator", now)
+        self._wake()
 
     def reset(self, reason: str, now: float) -> None:
         """Be closed, and as new."""
@@ -314,7 +316,7 @@ class Breaker:
         self._state = state
         self._reason = reason
         self._since = self._wall() - late
-        self._probing = False
+        self._probe_until = 0.0
         self._turned = 0
         self._ramp_from = now if ramp and self._policy.ramp else None
         if moved:
@@ -403,6 +405,11 @@ class Breakers:
     def subscribe(self, changed: Changed) -> None:
         """Have `changed` hear each new state; to be called before any request."""
         self._changed = changed
+
+    @property
+    def forced(self) -> Verdict | None:
+        """How an operator holds the whole provider."""
+        return self._for_all.forced
 
     def at(self, target: Target) -> Breaker:
         """Give the breaker that guards the target."""

@@ -82,7 +82,13 @@ class LastResort:
         elif now >= self._until:
             return ()
         while now < self._until:
-            waits = {target: breaker.ready_in(now) for target, breaker in circuits.items()}
+            waits = {
+                target: breaker.ready_in(now)
+                for target, breaker in circuits.items()
+                if breaker.forced != "open"
+            }
+            if not waits:
+                return ()
             if ready := [target for target, wait in waits.items() if wait <= 0]:
                 return ready
             soonest = min(waits.values())

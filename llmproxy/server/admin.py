@@ -5,6 +5,7 @@ It is an application of its own, for a port of its own, and every request carrie
 key. Answers are JSON; errors have the shape `{"error": {"message": …}}`.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ from .services import Services
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PATIENCE = 60.0  # seconds for a request, a reload included
 LARGEST = 64 * 1024  # bytes of a body
 
 
@@ -39,7 +41,12 @@ def create_admin(services: Services, key: Secret) -> web.Application:
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             ring.authenticate(authorization=request.headers.getall("Authorization", ()))
-            return await handler(request)
+            async with asyncio.timeout(PATIENCE):
+                return await handler(request)
+        except TimeoutError:
+            return _error(408, f"the request was not done within {PATIENCE:g} s")
+        except web.RequestPayloadError:
+            return _error(400, "the body is broken off or badly framed")
         except AuthenticationFailed:
             return _error(401, "send the operators' key, the one at admin.key, as a bearer token")
         except RequestError as error:

@@ -61,7 +61,6 @@ class Beat:
     """The signs of life of one request."""
 
     __slots__ = (
-        "_every",
         "_exchange",
         "_ping",
         "_quiet",
@@ -69,10 +68,11 @@ class Beat:
         "_request",
         "_response",
         "_spoke",
+        "every",
     )
 
     def __init__(self, request: web.Request, exchange: Exchange, every: float) -> None:
-        self._every = every
+        self.every = every
         self._request = request
         self._exchange = exchange
         self._ping = WIRES[exchange.dialect].PING
@@ -98,7 +98,7 @@ class Beat:
         was_quiet, self._quiet = self._quiet, True
         if not was_quiet:
             return False
-        return now - max(self._spoke, self._exchange.last_chunk or 0.0) >= self._every
+        return now - max(self._spoke, self._exchange.last_chunk or 0.0) >= self.every
 
     async def send(self, now: float) -> None:
         """Send a ping, unless the client has left or is being told something at this moment."""
@@ -160,6 +160,7 @@ class Pulse:
             self._period = LOOK
             return
         now = self._clock()
+        self._period = min(LOOK, min(beat.every for beat in self._beats) / LOOKS)
         self._look_by(now + self._period)
         for beat in [beat for beat in self._beats if beat.due(now)]:
             task = asyncio.get_running_loop().create_task(self._send(beat, now))

@@ -62,7 +62,7 @@ LOST = (
     aiohttp.ClientConnectionResetError,
     aiohttp.ClientOSError,
 )
-WIRE_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError)
+WIRE_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, UnicodeError)
 
 
 class HttpUpstream:
@@ -128,7 +128,7 @@ def ours(provider: str, error: BaseException) -> UpstreamError:
         return UpstreamConnectError(f"{provider}: no connection in time")
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return UpstreamConnectError(f"{provider}: its TLS certificate is not trusted")
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, (aiohttp.ClientConnectorDNSError, UnicodeError)):
         return UpstreamConnectError(f"{provider}: its host name does not resolve")
     if isinstance(error, aiohttp.ClientConnectorError):
         return _no_connection(provider, error.os_error)

@@ -1,7 +1,9 @@
 """What operators do to a running gateway: signals, the file, and the port of their own."""
 
+import asyncio
 import json
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -293,3 +295,32 @@ async def test_the_log_line_of_a_request_tells_whom_it_passed_over_and_why(
     assert passed["target"] == "openai/gpt-4"
     assert passed["reason"].startswith("BreakerOpen: ")
     assert [one["target"] for one in line["attempts"]] == ["spare/gpt-4"]
+
+
+async def test_a_file_that_has_gone_is_not_taken_for_none(
+    serve: Serve, openai: Provider, tmp_path: Path
+) -> None:
+    file = tmp_path / "llmproxy.toml"
+    file.write_text(table(openai))
+    gateway = await serve(None, OPERATORS_KEY="sk-operators-key", OPENAI_KEY="sk-openai-key")
+    file.unlink()
+
+    gateway.signal(signal.SIGHUP)
+    await gateway.says("not reloaded.*No such file")
+
+    assert (await gateway.chat("gpt-9")).status == 404
+
+
+async def test_a_request_on_the_operators_side_that_does_not_end_keeps_nobody_from_stopping(
+    serve: Serve, openai: Provider
+) -> None:
+    gateway = await serve(table(openai))
+    async with Client(await admin_port(gateway)) as client:
+        head = "POST /admin/reload HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n"
+        await client.send(f"{head}authorization: Bearer sk-operators-key\r\n\r\n".encode())
+
+        gateway.signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            status = await gateway.exited()
+
+    assert status == 0

@@ -243,3 +243,22 @@ async def test_a_failure_after_a_move_is_laid_to_the_next_providers_own_key(
 
     health = (await gateway.get("/health")).json["providers"]["p1"]
     assert [one["key"] for one in health["keys_cooling"]] == [0]
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (429, "Request too large for gpt-4 on tokens per min (TPM): Limit 10000, Requested 20000."),
+        (402, "This request requires more credits, or fewer max_tokens."),
+    ],
+)
+async def test_one_request_that_asks_too_much_sets_no_key_aside(
+    start: Start, first: Provider, status: int, message: str
+) -> None:
+    first.then(answer(openai_error(message, kind="tokens"), status=status))
+    gateway = await start(two_keys(first))
+
+    await gateway.chat()
+
+    assert used(first) == ["one"]
+    assert (await gateway.numbers()).sum("llm_keys_cooling") == 0

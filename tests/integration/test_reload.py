@@ -1,7 +1,11 @@
 """A configuration that changes under a running gateway, on real sockets."""
 
 import asyncio
+import threading
 
+import pytest
+
+from llmproxy.server.services import SERVICES
 from llmproxy.testing.answers import openai_events, openai_plain
 from llmproxy.testing.provider import Provider, answer, stream
 from tests.support.gateway import HELLO, model, provider
@@ -196,3 +200,71 @@ async def test_what_takes_a_restart_is_told_until_it_has_come(
 
     assert [one.at_start for one in told] == [('logging.level: "info" → "error"',)] * 2
     assert back.at_start == ()
+
+
+async def test_what_an_operator_holds_stays_held_at_another_address(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    gateway = await start(only(first))
+    line = gateway.app[SERVICES].plan.lines["p0"]
+    line.breakers.force("open", 0.0)
+
+    await gateway.reload(only(second))
+    refused = await gateway.chat()
+
+    assert refused.status == 503
+    assert second.requests == []
+
+
+async def test_what_is_under_way_counts_at_another_address_too(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    go_on = asyncio.Event()
+    role, begin, *rest = openai_events("Hello")
+    first.then(stream(role, begin, go_on, *rest))
+    limit = "max_in_flight = 1"
+    bound = provider("p0", first.url, more=limit) + model("gpt-4", "p0/gpt-4")
+    moved = provider("p0", second.url, more=limit) + model("gpt-4", "p0/gpt-4")
+    gateway = await start(bound + "[limits]\nqueue = 0\n")
+
+    async with Client(gateway.port) as client:
+        body = {"model": "gpt-4", "messages": HELLO, "stream": True}
+        await client.post("/v1/chat/completions", body)
+        await client.until(b"Hello")
+        await gateway.reload(moved + "[limits]\nqueue = 0\n")
+        refused = await gateway.chat()
+        go_on.set()
+        await client.until(b"data: [DONE]\n\n")
+
+    assert refused.status == 503
+    assert second.requests == []
+
+
+async def test_nobody_is_let_in_by_a_reload_where_the_gateway_listens_to_all(
+    start: Start, first: Provider
+) -> None:
+    keys = '\n[[keys]]\nname = "team"\nkey = "env:TEAM_KEY"\n'
+    gateway = await start(only(first, '\n[server]\nhost = "0.0.0.0"\n' + keys))
+
+    result = await gateway.reload(only(first))
+    answered = await gateway.chat()
+
+    assert "there are none, and the gateway listens on 0.0.0.0" in result.problems[0]
+    assert answered.status == 401
+
+
+async def test_a_file_that_cannot_be_read_to_its_end_is_given_up(
+    start: Start, first: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first.then(openai_plain())
+    gateway = await start(only(first))
+    never = threading.Event()
+    monkeypatch.setattr("llmproxy.plan.PATIENCE", 0.05)
+    monkeypatch.setattr(gateway, "load", lambda: never.wait() and None)
+
+    result = await gateway.app[SERVICES].reload()
+    answered = await gateway.chat()
+
+    never.set()
+    assert result.problems == ("it could not be read within 0.05 s",)
+    assert answered.status == 200

@@ -698,3 +698,14 @@ def test_another_scope_starts_anew_and_tells_so_but_keeps_what_is_forced() -> No
 
     assert heard == [State.OPEN, State.CLOSED, State.OPEN]
     assert breakers.state(0.0) is State.OPEN
+
+
+def test_a_probe_that_is_not_answered_keeps_the_next_from_it_for_the_open_time_only() -> None:
+    breaker = watching()
+    fail(breaker, 2)
+    opened = POLICY.open_for
+    breaker.admit(opened)
+
+    with pytest.raises(BreakerOpen):
+        breaker.admit(2 * opened - 0.1)
+    assert breaker.admit(2 * opened).probe

@@ -301,8 +301,8 @@ async def test_when_a_probe_s_client_leaves_another_who_waits_probes() -> None:
 
 
 async def test_the_waiting_has_an_end_and_then_tells_when_to_come_back() -> None:
-    providers = when("wait", max_wait=0.05)
-    providers.open(A, since=-1.0)
+    providers = when("wait", max_wait=0.05, open_for=60.0)
+    providers.open(A, since=-60.0)
     providers.open(B, since=5.0)
     providers.breakers["a"].at(A).admit(providers.clock())  # a probe that does not end
 
