@@ -1,8 +1,5 @@
 """Equal dialects: every byte passes, errors and ends are told apart."""
 
-from collections.abc import Sequence
-from itertools import pairwise
-
 import orjson
 import pytest
 from hypothesis import given
@@ -20,6 +17,7 @@ from llmproxy.dialects import anthropic_wire, openai_wire
 from llmproxy.dialects.call import parse_call
 from llmproxy.dialects.passthrough import KEPT_BYTES, TAIL_BYTES, Passthrough, PlainTail, with_model
 from llmproxy.dialects.translator import Translator
+from tests.support.sse import cut
 
 LIMIT = 1 << 20
 RAW = b' { "x":1.0, "model" : "gpt-4","messages":[{"content":"\\u00e9"}],"n":1e2}\n'
@@ -66,11 +64,6 @@ STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 OVERLOADED = (
     b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"m"}}\n\n'
 )
-
-
-def cut(stream: bytes, places: Sequence[int]) -> list[bytes]:
-    edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
-    return [stream[start:end] for start, end in pairwise(edges)]
 
 
 # Requests

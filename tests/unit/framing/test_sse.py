@@ -1,13 +1,12 @@
 """Server-sent events, cut and taken apart."""
 
-from itertools import pairwise
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmproxy.core.errors import UpstreamProtocolError
 from llmproxy.framing.sse import Event, EventCutter, SseDecoder, end_of_events, parse_events
+from tests.support.sse import by_the_letter, cut
 
 LIMIT = 1 << 20
 
@@ -19,30 +18,6 @@ streams = st.lists(
     ]),
     max_size=30,
 ).map(b"".join)  # fmt: skip
-
-
-def by_the_letter(stream: bytes) -> list[Event]:
-    """Read a whole stream as the specification words it, line by line; flush at the end."""
-    text = stream.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    events, name, data = [], "", list[bytes]()
-    for line in [*text.split(b"\n"), b""]:
-        if not line:
-            if data:
-                events.append(Event(name, b"\n".join(data)))
-            name, data = "", []
-            continue
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if field == b"data":
-            data.append(value)
-        if field == b"event":
-            name = value.decode("utf-8", "replace")
-    return events
-
-
-def cut(stream: bytes, places: list[int]) -> list[bytes]:
-    edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
-    return [stream[start:end] for start, end in pairwise(edges)]
 
 
 @pytest.mark.parametrize(
