@@ -1,7 +1,11 @@
 """What holds for all tests."""
 
+import os
+
 from hypothesis import settings
 
-# a loaded machine is no reason to fail a property
-settings.register_profile("llmproxy", deadline=None)
-settings.load_profile("llmproxy")
+# A loaded machine is no reason to fail a property, and the same code gives the same result.
+settings.register_profile("quick", deadline=None, derandomize=True)
+# For a search: HYPOTHESIS_PROFILE=thorough scripts/test tests/property
+settings.register_profile("thorough", deadline=None, max_examples=5_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

@@ -1,0 +1,136 @@
+"""Clients and providers of one dialect: what holds for every stream, however it is sent."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmproxy.core.errors import StreamInterrupted, UpstreamError
+from llmproxy.dialects.translator import Translator
+from llmproxy.testing.answers import anthropic_events, openai_events, openai_tool_events
+from tests.fuzz.targets import new_translator
+from tests.support.sse import cut
+
+BREAKS = st.sampled_from([b"\n", b"\r\n", b"\r"])
+WORDS = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4)
+COMMENT = b": still here\n\n"
+PLACES = st.lists(st.integers(0, 10**6), max_size=12)
+
+
+@st.composite
+def openai(draw: st.DrawFn) -> list[bytes]:
+    """Give the events of a stream of OpenAI's."""
+    if draw(st.booleans()):
+        events = openai_events(*draw(WORDS))
+    else:
+        events = openai_tool_events("f", draw(WORDS))
+    return _dressed(draw, events)
+
+
+@st.composite
+def anthropic(draw: st.DrawFn) -> list[bytes]:
+    """Give the events of a stream of Anthropic's."""
+    return _dressed(draw, anthropic_events(*draw(WORDS)))
+
+
+def _dressed(draw: st.DrawFn, events: list[bytes]) -> list[bytes]:
+    """Give the events with comments between, under one kind of line break."""
+    end = draw(BREAKS)
+    with_comments = [
+        piece for event in events for piece in draw(st.sampled_from(([event], [COMMENT, event])))
+    ]
+    return [event.replace(b"\n", end) for event in with_comments]
+
+
+STREAMS = st.tuples(st.just("openai_chat"), openai()) | st.tuples(
+    st.just("anthropic_messages"), anthropic()
+)
+
+
+def reader(dialect: str) -> Translator:
+    return new_translator(dialect, dialect)
+
+
+@given(STREAMS, PLACES)
+def test_any_reads_pass_unchanged_and_mean_the_same(
+    stream: tuple[str, list[bytes]], places: list[int]
+) -> None:
+    dialect, events = stream
+    whole, made = reader(dialect), reader(dialect)
+    whole.feed(b"".join(events))
+    whole.finish()
+
+    out = b"".join(map(made.feed, cut(b"".join(events), places))) + made.finish()
+
+    assert out == b"".join(events)
+    assert made.complete
+    assert made.usage == whole.usage
+
+
+@given(STREAMS, st.integers(0, 10**6), PLACES)
+def test_a_stream_cut_before_its_end_never_ends_as_a_whole_one(
+    stream: tuple[str, list[bytes]], place: int, places: list[int]
+) -> None:
+    dialect, events = stream
+    finished = next(at for at, event in enumerate(events) if _finishes(event))
+    before = b"".join(events[: finished + 1]).rstrip(b"\r\n")[:-1]
+    made = reader(dialect)
+
+    out = b"".join(map(made.feed, cut(before[: place % len(before)], places)))
+    with pytest.raises(StreamInterrupted):
+        made.finish()
+
+    assert not made.complete
+    assert before.startswith(out)
+    assert not out or out.endswith((b"\n", b"\r"))
+
+
+def _finishes(event: bytes) -> bool:
+    """Whether a stream that ends behind this event may be whole."""
+    return b"message_stop" in event or b'"finish_reason":"' in event or b"[DONE]" in event
+
+
+@given(STREAMS, st.integers(0, 10**6), st.binary(min_size=1, max_size=20))
+def test_an_event_that_is_broken_passes_as_it_came(
+    stream: tuple[str, list[bytes]], place: int, noise: bytes
+) -> None:
+    dialect, events = stream
+    broken = b"data: {{" + noise.translate(None, b"\r\n") + b"\n\n"
+    place = place % len(events)
+    sent = [*events[:place], broken, *events[place:]]
+    made = reader(dialect)
+
+    out = b"".join(map(made.feed, sent)) + made.finish()
+
+    assert out == b"".join(sent)
+    assert made.complete
+
+
+@given(
+    STREAMS,
+    st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=3)), min_size=1, max_size=4),
+    PLACES,
+)
+def test_any_change_of_bytes_is_passed_or_refused(
+    stream: tuple[str, list[bytes]], changes: list[tuple[int, bytes]], places: list[int]
+) -> None:
+    dialect, events = stream
+    changed = b"".join(events)
+    for place, new in changes:
+        at = place % len(changed)
+        changed = changed[:at] + new + changed[at + 1 :]
+    made = reader(dialect)
+    out = b""
+
+    try:
+        for piece in cut(changed, places):
+            out += made.feed(piece)
+        out += made.finish()
+    except UpstreamError as error:
+        assert not made.complete or made.error is not None
+        event = made.fail(error)
+        assert event == b"" or orjson.loads(event.partition(b"data: ")[2])
+    else:
+        assert made.complete
+
+    assert changed.startswith(out)
