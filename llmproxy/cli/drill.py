@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = "      {:<6}  {:<34}  {:<26}  {:<16}  {}"
 NOTE = """\
 Providers are scripted ones on loopback, keys are placeholders. A time limit that a fault runs into
-is shortened to less than a second, timeouts.total and retry.base_delay in the same measure."""
+is shortened to less than a second, and timeouts.total with it, so that the same one comes first."""
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -171,8 +171,8 @@ where not even that can be told. A broken answer must never end as a whole one. 
 content a failed attempt must be repeated, or another target asked, where the configuration has
 somewhere to go. Nothing may hang, and the gateway must live on.
 
-Time limits that a fault runs into are shortened to less than a second, and timeouts.total and
-retry.base_delay in the same measure, so that it does not take minutes.""",
+Time limits that a fault runs into are shortened to less than a second, so that it does not take
+minutes, and timeouts.total with them, so that what comes first in earnest comes first here.""",
     epilog="""\
 examples:
   llmproxy drill llmproxy.toml

@@ -267,7 +267,17 @@ async def drill(config: Config, case: Case) -> Result:
 
 
 def _stage(config: Config, case: Case, urls: Mapping[str, str]) -> Config:
-    return staged(as_asked(config, case.model), case.row, case.targets[0].provider, urls)
+    faulty = case.targets[0].provider
+    return staged(as_asked(config, case.model), case.row, faulty, urls, _meetings(config, case))
+
+
+def _meetings(config: Config, case: Case) -> int:
+    """Give how many attempts meet the fault at most."""
+    if case.trial is Trial.PASSES:
+        return 1
+    faulty = case.targets[0].provider
+    at_each = config.providers[faulty].retry.max_attempts if case.row.judged.again else 1
+    return at_each * sum(target.provider == faulty for target in case.targets)
 
 
 def _script(config: Config, case: Case, providers: Mapping[str, Provider]) -> None:

@@ -2,14 +2,16 @@
 The stage of a drill: somebody's configuration without what would need the world outside.
 
 Limits of minutes would make a drill take minutes. One that a row runs into is shortened to at most
-three times what the table has, and `timeouts.total` and `retry.base_delay` in the same measure, so
-that what comes first in earnest comes first here. The others are two seconds at least.
+three times what the table has, and `retry.base_delay` in the same measure. `timeouts.total` follows
+so that what comes first in earnest comes first here: what it has beyond the attempts that run into
+the limit stays, up to two seconds, and where it has nothing beyond them it is shortened in the same
+measure. The others are two seconds at least.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from itertools import count
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from ..config.load import options_of, without_none
 from ..config.schema import (
@@ -30,10 +32,32 @@ SLACK: Final = 3
 """Times what the table has: other cases run at the same time."""
 
 ANYONE: Final = Principal(key="drill")
-LEAST = 2.0  # seconds, of a limit that the row is not about
+LEAST = 2.0  # seconds, of a limit that the row is not about, and of what is left beyond one
 NUDGE = 0.01  # seconds, at most, of the first wait before a repeat
 PING = "server.ping"
 NOWHERE = "http://127.0.0.1:9"  # whom no case may ask
+
+
+class Shortened(NamedTuple):
+    """The time limit that a row runs into, in seconds: in earnest, and on the stage."""
+
+    option: str
+    earnest: float
+    here: float
+
+    @property
+    def measure(self) -> float:
+        """How many times longer it is in earnest."""
+        return self.earnest / self.here
+
+    def whole(self, total: float, attempts: int) -> float:
+        """Give the `timeouts.total` of the stage, where so many attempts run into the limit."""
+        if self.measure == 1:
+            return total
+        beyond = total - attempts * self.earnest
+        if beyond > 0:
+            return attempts * self.here + min(beyond, LEAST)
+        return max(total / self.measure, self.here / 2)  # so long that an attempt begins
 
 
 def as_asked(config: Config, model: str) -> Config:
@@ -56,26 +80,31 @@ def has_limits(config: Config, row: Row, faulty: str) -> bool:
     return all(_limit(config, option, faulty) is not None for option in row.limits)
 
 
-def staged(config: Config, row: Row, faulty: str, urls: Mapping[str, str]) -> Config:
+def staged(
+    config: Config, row: Row, faulty: str, urls: Mapping[str, str], attempts: int = 1
+) -> Config:
     """
     Give the configuration with which a row is run, from one `as_asked` that `has_limits`.
 
-    `urls` are the scripted providers' by name, of whom `faulty` has the row's fault.
+    `urls` are the scripted providers' by name, of whom `faulty` has the row's fault, which so many
+    attempts meet at most.
     """
-    disguised = _disguised(config, count(1))
-    limited, measure = _shortened(disguised, row, faulty)
+    limit = shortened(config, row, faulty)
+    limited = _limited(_disguised(config, count(1)), row, faulty)
     providers = {
         name: replace(
             offline(provider),
             base_url=None if provider.kind == "mock" else _base_url(config, name, urls),
-            retry=_hurried(provider.retry, measure),
-            timeouts=_patient(provider.timeouts, row if name == faulty else None, measure),
+            retry=_hurried(provider.retry, limit),
+            timeouts=_patient(provider.timeouts, row, limit)
+            if name == faulty
+            else _ample(provider.timeouts),
         )
         for name, provider in limited.providers.items()
     }
     total = limited.timeouts.total
-    if total is not None and "timeouts.total" not in row.limits:
-        total /= measure
+    if total is not None and limit is not None and limit.option != "timeouts.total":
+        total = limit.whole(total, attempts)
     return replace(
         limited,
         server=ServerConfig(ping=limited.server.ping if PING in row.limits else None),
@@ -83,6 +112,23 @@ def staged(config: Config, row: Row, faulty: str, urls: Mapping[str, str]) -> Co
         providers=providers,
         timeouts=replace(limited.timeouts, total=total),
     )
+
+
+def shortened(config: Config, row: Row, faulty: str) -> Shortened | None:
+    """Give the time limit that the row runs into and that ends an attempt; None: there is none."""
+    for option, text in row.limits.items():
+        if option.startswith("timeouts."):
+            earnest = _limit(config, option, faulty)
+            return Shortened(option, earnest, min(earnest, _most(config, option, text)))
+    return None
+
+
+def used_up(config: Config, row: Row, faulty: str, attempts: int) -> Shortened | None:
+    """Give the limit that leaves nothing of `timeouts.total` after so many attempts at it."""
+    limit, total = shortened(config, row, faulty), config.timeouts.total
+    if limit is None or total is None or limit.option == "timeouts.total":
+        return None
+    return limit if total <= attempts * limit.earnest else None
 
 
 def _base_url(config: Config, name: str, urls: Mapping[str, str]) -> str:
@@ -110,32 +156,34 @@ def _disguised(value: Any, numbers: Iterator[int]) -> Any:
     return value
 
 
-def _hurried(retry: RetryConfig, measure: float) -> RetryConfig:
+def _hurried(retry: RetryConfig, limit: Shortened | None) -> RetryConfig:
+    measure = 1.0 if limit is None else limit.measure
     return replace(retry, base_delay=min(retry.base_delay / measure, NUDGE))
 
 
-def _patient(timeouts: TimeoutsConfig, row: Row | None, measure: float) -> TimeoutsConfig:
-    """Raise the limits that are not the row's: other cases run at the same time."""
-    own = {option.rpartition(".")[2] for option in row.limits} if row is not None else set()
+def _ample(timeouts: TimeoutsConfig, own: Collection[str] = ()) -> TimeoutsConfig:
+    """Raise the limits that are not the row's `own`: other cases run at the same time."""
     raised = {
         one.name: max(value, LEAST)
         for one in fields(timeouts)
         if one.name not in own and isinstance(value := getattr(timeouts, one.name), float)
     }
-    if timeouts.total is not None:
-        raised["total"] = timeouts.total / measure
     return replace(timeouts, **raised)
 
 
-def _shortened(config: Config, row: Row, faulty: str) -> tuple[Config, float]:
-    """Set the row's limits, which are the faulty provider's or global; and give the measure."""
-    measure = 1.0
+def _patient(timeouts: TimeoutsConfig, row: Row, limit: Shortened | None) -> TimeoutsConfig:
+    """Do so for the faulty provider, whose own `total` bounds each attempt that meets the limit."""
+    ample = _ample(timeouts, {option.rpartition(".")[2] for option in row.limits})
+    if timeouts.total is None or limit is None:
+        return ample
+    return replace(ample, total=limit.whole(timeouts.total, 1))
+
+
+def _limited(config: Config, row: Row, faulty: str) -> Config:
+    """Set the row's limits, which are the faulty provider's or global."""
     for option, text in row.limits.items():
         table, name = option.split(".")
-        configured = _limit(config, option, faulty)
-        value = min(configured, _most(config, option, text))
-        if option != PING:  # it ends nothing
-            measure = max(measure, configured / value)
+        value = min(_limit(config, option, faulty), _most(config, option, text))
         if _is_global(config, option, faulty):
             limits = replace(getattr(config, table), **{name: value})
             config = replace(config, **{table: limits})
@@ -144,7 +192,7 @@ def _shortened(config: Config, row: Row, faulty: str) -> tuple[Config, float]:
             limits = replace(getattr(provider, table), **{name: value})
             changed = replace(provider, **{table: limits})
             config = replace(config, providers={**config.providers, faulty: changed})
-    return config, measure
+    return config
 
 
 def _is_global(config: Config, option: str, faulty: str) -> bool:

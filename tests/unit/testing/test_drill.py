@@ -157,6 +157,23 @@ async def test_a_configuration_that_never_comes_to_its_other_target_does_not_pas
     assert result.sees == "504, timeout"
 
 
+@pytest.mark.parametrize("total", ["602s", "11m", "20m"])
+async def test_a_whole_that_leaves_time_for_another_target_is_kept(total: str) -> None:
+    text = f"timeouts.response = '10m'\ntimeouts.total = '{total}'\n{TWO}"
+
+    result = await drill(config(text), one(text, "no_answer", Trial.MOVES, Mode.PLAIN))
+
+    assert (result.asked, result.problem) == (("a", "b"), None)
+
+
+async def test_a_whole_that_is_used_up_at_once_still_lets_an_attempt_begin() -> None:
+    text = f"timeouts.response = '10m'\ntimeouts.total = '5s'\n{TWO}"
+
+    result = await drill(config(text), one(text, "no_answer", Trial.MOVES, Mode.PLAIN))
+
+    assert (result.sees, result.asked) == ("504, timeout", ("a",))
+
+
 async def test_the_limits_of_a_model_count() -> None:
     text = f"{TWO}timeouts = {{ first_token = '2m', total = '30s' }}\n"
 

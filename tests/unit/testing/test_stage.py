@@ -8,7 +8,7 @@ from llmproxy.config.load import parse
 from llmproxy.config.schema import Config, MockConfig
 from llmproxy.testing.faults import FAILED, SICK, Moment, Row
 from llmproxy.testing.provider import End
-from llmproxy.testing.stage import as_asked, has_limits, staged
+from llmproxy.testing.stage import Shortened, as_asked, has_limits, staged, used_up
 
 TEXT = """
 [server]
@@ -110,10 +110,50 @@ def test_a_limit_that_is_shorter_already_stays() -> None:
 
 
 def test_the_whole_and_the_waits_are_shortened_in_the_same_measure() -> None:
-    stage = staged(config(), row({"timeouts.idle": "3s"}), "a", URLS)  # 90 s as 9 s
+    short = TEXT.replace('total = "5m"', 'total = "60s"')
 
-    assert stage.timeouts.total == 30
+    stage = staged(config(short), row({"timeouts.idle": "3s"}), "a", URLS)  # 90 s as 9 s
+
+    assert stage.timeouts.total == 6
     assert stage.providers["a"].retry.base_delay == 0.01
+
+
+@pytest.mark.parametrize(
+    ("total", "attempts", "here"), [("5m", 1, 11), ("91s", 1, 10), ("181s", 2, 19), ("3h", 2, 20)]
+)
+def test_what_the_whole_has_beyond_the_limit_is_not_shortened_with_it(
+    total: str, attempts: int, here: float
+) -> None:
+    longer = TEXT.replace('total = "5m"', f'total = "{total}"')
+
+    stage = staged(config(longer), row({"timeouts.idle": "3s"}), "a", URLS, attempts)
+
+    assert stage.timeouts.total == here
+
+
+def test_a_whole_that_ends_before_the_limit_lasts_until_an_attempt_has_begun() -> None:
+    short = TEXT.replace('total = "5m"', 'total = "100ms"')
+
+    stage = staged(config(short), row({"timeouts.idle": "60ms"}), "a", URLS)
+
+    assert stage.timeouts.total == pytest.approx(0.09)  # half of the limit
+
+
+def test_a_limit_that_leaves_nothing_of_the_whole_is_known() -> None:
+    idle, total = row({"timeouts.idle": "150ms"}), row({"timeouts.total": "250ms"})
+
+    assert used_up(config(), idle, "a", 3) is None
+    assert used_up(config(), total, "a", 4) is None
+    assert used_up(config(), row(), "a", 4) is None
+    assert used_up(config(), idle, "a", 4) == Shortened("timeouts.idle", 90, 0.15 * 3)
+
+
+def test_the_limit_of_another_provider_is_none_of_the_rows() -> None:
+    own = f'{TEXT}[providers.c]\nkind = "openai"\napi_key = "k"\ntimeouts.total = "50ms"\n'
+
+    stage = staged(config(own), row({"timeouts.idle": "150ms"}), "a", URLS)
+
+    assert stage.providers["c"].timeouts.total == 2
 
 
 def test_limits_that_the_row_is_not_about_are_not_met_by_a_busy_machine() -> None:
@@ -131,11 +171,11 @@ def test_a_global_limit_is_shortened_for_all() -> None:
 
 
 def test_a_providers_own_whole_is_shortened_in_the_same_measure() -> None:
-    own = TEXT.replace("max_in_flight = 3", 'timeouts.total = "100s"')
+    own = TEXT.replace("max_in_flight = 3", 'timeouts.total = "60s"')
 
     stage = staged(config(own), row({"timeouts.idle": "3s"}), "a", URLS)  # 90 s as 9 s
 
-    assert stage.providers["a"].timeouts.total == 10
+    assert stage.providers["a"].timeouts.total == 6
 
 
 def test_the_limits_of_a_model_hold_where_it_is_asked() -> None:
