@@ -96,7 +96,7 @@ class _Report:
     def summary(self) -> str:
         """Give the failures once more, and how many there are."""
         failed = self.failed
-        lines = []
+        lines = ["failed:", ""] if failed else []
         for heading, results in groupby(failed, key=lambda result: _heading(result.case)):
             lines += [heading, *(_line(result) for result in results), ""]
         took = time.monotonic() - self._started

@@ -24,6 +24,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from ..config.schema import Config, ProviderConfig
+from ..config.values import written_duration
 from ..core.errors import blames_target
 from ..core.exchange import Exchange, Target
 from ..providers.registry import make_provider
@@ -36,7 +37,7 @@ from .local import serving
 from .named import FAULTS
 from .provider import Answer, Provider, Step
 from .script import SAID, begun, good, paced, step, unreachable
-from .stage import ANYONE, SLACK, as_asked, has_limits, offline, staged
+from .stage import ANYONE, SLACK, as_asked, has_limits, offline, staged, used_up
 
 AT_ONCE = 8  # cases
 PATIENCE = 10.0  # seconds; what takes longer hangs
@@ -254,7 +255,7 @@ async def drill(config: Config, case: Case) -> Result:
         session = await stack.enter_async_context(
             aiohttp.ClientSession(f"http://127.0.0.1:{port}", auto_decompress=False)
         )
-        sees, problem = await _tried(case, session, faulty)
+        sees, problem = await _tried(config, case, session, faulty)
         if problem is None and not await _alive(session):
             problem = "the gateway does not answer afterwards"
     return Result(
@@ -298,7 +299,7 @@ def _fault(case: Case) -> Step:
 
 
 async def _tried(
-    case: Case, session: aiohttp.ClientSession, faulty: Provider
+    config: Config, case: Case, session: aiohttp.ClientSession, faulty: Provider
 ) -> tuple[str, str | None]:
     """Ask, and give what the client sees in words, and what is wrong with it."""
     try:
@@ -311,7 +312,22 @@ async def _tried(
         return "no end", f"it hangs: no end within {PATIENCE:g} s"
     if case.keeps(ending(case.pair.client, sight)):
         return described(case.pair.client, sight), None
-    return described(case.pair.client, sight), f"wanted: {case.wanted.value}{FROM[case.trial]}"
+    problem = f"wanted: {case.wanted.value}{FROM[case.trial]}{_no_time(config, case)}"
+    return described(case.pair.client, sight), problem
+
+
+def _no_time(config: Config, case: Case) -> str:
+    """Say which limit used up the time for the answer that is wanted, if one did."""
+    asked, attempts = as_asked(config, case.model), _meetings(config, case)
+    limit = used_up(asked, case.row, case.targets[0].provider, attempts)
+    total = asked.timeouts.total
+    if limit is None or total is None or case.trial is Trial.LASTS:
+        return ""
+    times = f"{attempts} x " if attempts > 1 else ""
+    return (
+        f" (`timeouts.total` ({written_duration(total)}) is used up by "
+        f"{times}`{limit.option}` ({written_duration(limit.earnest)}))"
+    )
 
 
 async def _ask_and_leave(case: Case, session: aiohttp.ClientSession, faulty: Provider) -> None:

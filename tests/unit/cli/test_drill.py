@@ -57,7 +57,11 @@ def test_what_did_not_pass_is_exit_status_1_and_stands_again_at_the_end(
     out = capsys.readouterr().out.splitlines()
     assert status == 1
     assert [line[:4] for line in out].count("FAIL") == 2
-    assert out[-3].strip() == "wanted: the whole answer, of another target"
+    assert out[-3].strip() == (
+        "wanted: the whole answer, of another target "
+        "(`timeouts.total` (30s) is used up by `timeouts.first_token` (120s))"
+    )
+    assert out[-7:-5] == ["failed:", ""]
     assert out[-1].startswith("2 passed, 1 failed, in ")
 
 

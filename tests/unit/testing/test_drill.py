@@ -26,6 +26,10 @@ api_key = "sk-b"
 [models."gpt-*"]
 targets = ["a/*", "b/claude"]
 """
+NO_TIME = (
+    "wanted: the whole answer, of another target "
+    "(`timeouts.total` (30s) is used up by `timeouts.first_token` (120s))"
+)
 
 
 def config(text: str) -> Config:
@@ -153,7 +157,7 @@ async def test_a_configuration_that_never_comes_to_its_other_target_does_not_pas
 
     result = await drill(config(text), one(text, "stall_before_content", Trial.MOVES))
 
-    assert result.problem == "wanted: the whole answer, of another target"
+    assert result.problem == NO_TIME
     assert result.sees == "504, timeout"
 
 
@@ -174,12 +178,23 @@ async def test_a_whole_that_is_used_up_at_once_still_lets_an_attempt_begin() -> 
     assert (result.sees, result.asked) == ("504, timeout", ("a",))
 
 
+async def test_limits_that_use_the_whole_up_together_are_counted() -> None:
+    text = f"timeouts.connect = '10s'\ntimeouts.total = '25s'\n{TWO}"
+
+    result = await drill(config(text), one(text, "no connection within", Trial.MOVES))
+
+    assert result.problem == (
+        "wanted: the whole answer, of another target "
+        "(`timeouts.total` (25s) is used up by 3 x `timeouts.connect` (10s))"
+    )
+
+
 async def test_the_limits_of_a_model_count() -> None:
     text = f"{TWO}timeouts = {{ first_token = '2m', total = '30s' }}\n"
 
     result = await drill(config(text), one(text, "stall_before_content", Trial.MOVES))
 
-    assert result.problem == "wanted: the whole answer, of another target"
+    assert result.problem == NO_TIME
 
 
 async def test_an_answer_that_hangs_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
