@@ -25,7 +25,7 @@ from aiohttp import web
 from . import __version__
 from .app import create_app
 from .config.schema import AdminConfig, Config
-from .server.admin import create_admin
+from .server.admin import create_admin, edge_logger
 from .server.lifecycle import Lifecycle
 from .server.protocol import GatewayRunner, make_runner
 from .server.services import SERVICES, Services
@@ -108,6 +108,7 @@ async def _open_admin(services: Services, config: AdminConfig, runners: AsyncExi
     runner = web.AppRunner(
         create_admin(services, config.key),
         access_log=None,
+        logger=edge_logger(),
         auto_decompress=False,
         keepalive_timeout=5.0,
         shutdown_timeout=1.0,

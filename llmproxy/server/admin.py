@@ -14,6 +14,7 @@ from functools import partial
 
 import orjson
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from ..config.schema import KeyConfig
 from ..core.errors import AuthenticationFailed, InvalidRequest, RequestError
@@ -60,6 +61,18 @@ def create_admin(services: Services, key: Secret) -> web.Application:
     app.router.add_post("/admin/breakers/{provider}", partial(force_breaker, services))
     app.router.add_get("/admin/route", partial(show_route, services))
     return app
+
+
+def edge_logger() -> logging.Logger:
+    """Give the logger for the port's connections; what is no HTTP leaves no line in it."""
+    edge = logging.getLogger(f"{__name__}.edge")
+    edge.addFilter(_is_ours)
+    return edge
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a record is about more than bytes that are no HTTP: scanners send many."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 
 async def reload(services: Services, request: web.Request) -> web.Response:

@@ -324,3 +324,26 @@ async def test_a_request_on_the_operators_side_that_does_not_end_keeps_nobody_fr
             status = await gateway.exited()
 
     assert status == 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+        b"GET / HTTP/1.1\r\na\r\n\r\n",
+    ],
+    ids=["a path that is no URL", "TLS", "a header that is none"],
+)
+async def test_what_is_no_http_leaves_no_traceback_in_the_log(
+    serve: Serve, openai: Provider, data: bytes
+) -> None:
+    gateway = await serve(table(openai))
+
+    async with Client(await admin_port(gateway)) as client:
+        await client.send(data)
+        await client.head()
+    gateway.signal(signal.SIGTERM)
+    await gateway.exited()
+
+    assert not any("Traceback" in line or '"error"' in line for line in gateway.lines)
