@@ -55,7 +55,11 @@ TOGETHER = {
     "telemetry/lag.py": "integration/test_metrics.py",
     "upstream/speak.py": "integration/test_passthrough.py",
 }
-BROAD_CATCHES = {"server/middleware.py", "telemetry/log.py"}
+BROAD_CATCHES = {
+    "server/middleware.py",
+    "telemetry/log.py",
+    "testing/provider.py",
+}  # the last: a user's script
 
 
 def sources() -> list[str]:

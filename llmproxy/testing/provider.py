@@ -130,7 +130,8 @@ class Provider:
     A provider on loopback; an asynchronous context, `port` and `url` are known inside it.
 
     `then(...)` adds steps to the script; `always` answers what comes after its end. A request
-    that neither has an answer for gets a 599, and leaving the context then fails the test.
+    that neither has an answer for gets a 599, and leaving the context then fails the test. What
+    the script itself raises resets the connection, and is raised when the context is left.
     """
 
     always: Answer | None = None
@@ -144,6 +145,7 @@ class Provider:
     written: int = 0
     _script: list[Step | Answer] = field(default_factory=list)
     _unexpected: int = 0
+    _broken: Exception | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _server: asyncio.Server | None = None
@@ -197,6 +199,8 @@ class Provider:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
+        if self._broken is not None:  # whatever came of it in the test
+            raise self._broken
         if error is None:
             assert self._unexpected == 0, f"{self._unexpected} requests more than the script has"
 
@@ -231,10 +235,9 @@ class Provider:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
     ) -> None:
         while (request := await _read(reader, connection)) is not None:
-            step = self._next(request)
             self.requests.append(request)
             self._changed.set()
-            end = await self._play(step, reader, writer)
+            end = await self._play(self._scripted(request), reader, writer)
             if end is End.STALE:
                 if await reader.read(1):
                     self.stale += 1
@@ -248,6 +251,15 @@ class Provider:
             if end is not End.KEEP:
                 return
 
+    def _scripted(self, request: Request) -> Iterator[Move]:
+        """Yield the moves of the script's next step; what the script raises is kept."""
+        try:
+            for move in self._next(request):
+                yield _checked(move)
+        except Exception as error:  # noqa: BLE001  # it is raised where the context is left
+            self._broken = self._broken or error
+            yield End.RESET
+
     def _next(self, request: Request) -> Step:
         if self._script:
             step = self._script.pop(0)
@@ -258,10 +270,10 @@ class Provider:
         return answer({"error": {"message": "the script is over"}}, status=599)
 
     async def _play(
-        self, step: Step, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, moves: Iterator[Move], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> End:
         """Make the moves of a step; a client that closes its connection meanwhile ends it."""
-        playing = asyncio.ensure_future(self._moves(iter(step), writer))
+        playing = asyncio.ensure_future(self._moves(moves, writer))
         watching = asyncio.ensure_future(reader.read(1))
         try:
             await asyncio.wait({playing, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -300,6 +312,12 @@ class Provider:
                 case End():
                     return move
         return End.KEEP
+
+
+def _checked(move: object) -> Move:
+    if isinstance(move, Move):
+        return move
+    raise TypeError(f"bytes, a Pause or an End is expected, not {move!r}")
 
 
 def _abort(writer: asyncio.StreamWriter) -> None:

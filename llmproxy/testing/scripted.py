@@ -7,6 +7,7 @@ differently.
 """
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
@@ -25,7 +26,8 @@ class ScriptedProvider:
 
     `openai_url` and `anthropic_url` are what the SDKs take as `base_url`; any key will do. An
     answer is a fault's name (see `FAULTS`), `fault(...)`, `good(...)`, or moves of your own
-    (`answer(...)`, `stream(...)`, any row of bytes, `Pause` and `End`).
+    (`answer(...)`, `stream(...)`, any row of bytes, `Pause` and `End`). What a script of your own
+    raises is raised again when the context is left.
     """
 
     def __init__(self) -> None:
@@ -76,13 +78,24 @@ class ScriptedProvider:
         return tuple(self._provider.requests)
 
     def script(self, *answers: str | Answer | Step) -> Self:
-        """Add answers, one for each request to come; raises ValueError for an unknown name."""
+        """
+        Add answers, one for each request to come.
+
+        Raises ValueError for an unknown name, TypeError for what is no answer.
+        """
         self._background.run(self._add([_made(one) for one in answers]))
         return self
 
     def otherwise(self, answer: str | Answer) -> Self:
-        """Answer so whenever the script is over; raises ValueError for an unknown name."""
-        self._background.run(self._set(fault(answer) if isinstance(answer, str) else answer))
+        """
+        Answer so whenever the script is over.
+
+        Raises ValueError for an unknown name, TypeError for what is neither that nor a function.
+        """
+        made = _made(answer)
+        if not callable(made):
+            raise TypeError("moves are played once: give a function that makes them")
+        self._background.run(self._set(made))
         return self
 
     def wait_for_requests(self, count: int = 1, seconds: float = PATIENCE) -> tuple[Request, ...]:
@@ -108,5 +121,9 @@ class ScriptedProvider:
         self._provider.always = answer
 
 
-def _made(answer: str | Answer | Step) -> Answer | Step:
-    return fault(answer) if isinstance(answer, str) else answer
+def _made(answer: object) -> Answer | Step:
+    if isinstance(answer, str):
+        return fault(answer)
+    if callable(answer) or (isinstance(answer, Iterable) and not isinstance(answer, bytes)):
+        return answer
+    raise TypeError(f"a fault's name, a function or a row of moves is expected, not {answer!r}")

@@ -1,5 +1,7 @@
 """`ScriptedProvider`: official SDKs against it, in tests with a loop and without."""
 
+from typing import Any
+
 import anthropic
 import openai
 import pytest
@@ -124,6 +126,47 @@ def test_what_does_not_come_is_not_waited_for_without_end() -> None:
             provider.wait_for_requests(seconds=0.01)
         with pytest.raises(TimeoutError):
             provider.wait_until_left(seconds=0.01)
+
+
+@pytest.mark.parametrize(
+    ("script", "raised"),
+    [
+        (lambda _: 1 / 0, ZeroDivisionError),
+        (lambda _: 42, TypeError),
+        (lambda _: [b"HTTP/1.1 200 OK\r\n", "a text"], TypeError),
+        (["a text"], TypeError),
+    ],
+)
+def test_what_a_script_raises_is_not_taken_for_a_fault(
+    script: Any, raised: type[Exception]
+) -> None:
+    provider = ScriptedProvider()
+
+    with pytest.raises(raised), provider:
+        provider.script(script)
+        with pytest.raises(openai.APIConnectionError):
+            ask(provider)
+
+    assert len(provider.requests) == 1
+
+
+async def test_what_a_script_raises_comes_out_of_an_asynchronous_context_too() -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with ScriptedProvider() as provider:
+            provider.otherwise(lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
+            with pytest.raises(openai.APIConnectionError):
+                ask(provider)
+
+
+@pytest.mark.parametrize("wrong", [42, None, b"HTTP/1.1 200 OK", End.RESET])
+def test_what_is_no_answer_is_refused_where_it_is_scripted(wrong: Any) -> None:
+    with ScriptedProvider() as provider:
+        with pytest.raises(TypeError, match="is expected, not"):
+            provider.script(wrong)
+        with pytest.raises(TypeError, match="is expected, not"):
+            provider.otherwise(wrong)
+        with pytest.raises(TypeError, match="played once"):
+            provider.otherwise([b"a row"])  # type: ignore[arg-type]
 
 
 def test_an_unknown_fault_is_refused_where_it_is_scripted() -> None:
