@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
         fail("drill", error.message)
         return WRONG
     if not every:
-        fail("drill", "there is nothing to drill: no provider over HTTP, or no such fault")
+        fail("drill", _nothing(options))
         return WRONG
     report = _Report(config.source, quiet=options.json)
     before = logging.root.manager.disable
@@ -59,6 +59,16 @@ def _run(options: argparse.Namespace) -> int:
         logging.disable(before)
     print(json.dumps(report.json(), indent=2) if options.json else report.summary())
     return FAILED if report.failed else GOOD
+
+
+def _nothing(options: argparse.Namespace) -> str:
+    """Say why there is nothing to drill."""
+    if options.only is None:
+        return "there is nothing to drill: no target of it is reached over HTTP"
+    from ..config.findings import suggestion
+    from ..testing.named import FAULTS
+
+    return f"no fault is called or described so: {options.only}{suggestion(options.only, FAULTS)}"
 
 
 class _Report:

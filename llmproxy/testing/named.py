@@ -151,19 +151,23 @@ SLOW_ONES: Mapping[str, str] = {
 """The faults by name that only take time."""
 
 
-def fault(name: str, *, seconds: float = SLOW) -> Answer:
+def fault(name: str, *, seconds: float | None = None) -> Answer:
     """
     Give the answer with this fault; `seconds` is how long a slow one pauses.
 
-    Raises ValueError for a name that is in neither `FAULTS` nor `SLOW_ONES`.
+    Raises ValueError for a name that is in neither `FAULTS` nor `SLOW_ONES`, and for `seconds`
+    with a fault that knows no pause.
     """
     if name in SLOW_ONES:
-        return lambda request: _slow(name, request, seconds)
+        pause = SLOW if seconds is None else seconds
+        return lambda request: _slow(name, request, pause)
     if name not in FAULTS:
         names = (*FAULTS, *SLOW_ONES)
         near = get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
         raise ValueError(f"there is no fault {name!r} ({hint})")
+    if seconds is not None:
+        raise ValueError(f"the fault {name!r} knows no pause of {seconds:g} s")
     chosen = FAULTS[name]
 
     def faulty(request: Request) -> Step:

@@ -15,13 +15,14 @@ import json
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
+Given: TypeAlias = Headers | Mapping[str, str]
 
 
 class End(Enum):
@@ -70,9 +71,14 @@ class Request:
 Answer: TypeAlias = Callable[[Request], Step]
 
 
-def head(status: int = 200, headers: Headers = (), *, reason: str = "Whatever") -> bytes:
+def pairs(headers: Given) -> list[tuple[str, str]]:
+    """Return headers as pairs of name and value."""
+    return list(headers.items() if isinstance(headers, Mapping) else headers)
+
+
+def head(status: int = 200, headers: Given = (), *, reason: str = "Whatever") -> bytes:
     """Return a status line and headers, with the blank line."""
-    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers)]
+    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in pairs(headers))]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
@@ -85,22 +91,22 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 def answer(
-    body: object = None, *, status: int = 200, headers: Headers = (), end: End = End.KEEP
+    body: object = None, *, status: int = 200, headers: Given = (), end: End = End.KEEP
 ) -> Step:
     """Answer with a body of known length: bytes as they are, anything else as JSON."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     own = [("content-type", "application/json"), ("content-length", str(len(raw)))]
-    return [head(status, [*own, *headers]) + raw, end]
+    return [head(status, [*own, *pairs(headers)]) + raw, end]
 
 
-def stream(*parts: Move, status: int = 200, headers: Headers = (), end: End = End.KEEP) -> Step:
+def stream(*parts: Move, status: int = 200, headers: Given = (), end: End = End.KEEP) -> Step:
     """
     Answer with an event stream, each bytes part one chunk.
 
     The last chunk that marks a complete transfer is sent unless one of the parts is an `End`.
     """
     own = [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")]
-    yield head(status, [*own, *headers])
+    yield head(status, [*own, *pairs(headers)])
     for part in parts:
         yield chunk(part) if isinstance(part, bytes) else part
         if isinstance(part, End):

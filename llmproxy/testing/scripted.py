@@ -7,10 +7,10 @@ differently.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from .background import Background
 from .named import fault, good
@@ -100,7 +100,7 @@ class ScriptedProvider:
 
     def wait_for_requests(self, count: int = 1, seconds: float = PATIENCE) -> tuple[Request, ...]:
         """Give the requests once so many have come in whole; raises TimeoutError."""
-        self._background.run(self._provider.asked(count), seconds)
+        self._wait(self._provider.asked(count), seconds, f"{count} requests")
         return self.requests
 
     def wait_until_left(self, count: int = 1, seconds: float = PATIENCE) -> None:
@@ -109,7 +109,16 @@ class ScriptedProvider:
 
         It shows that an application that wants no more closes its stream.
         """
-        self._background.run(self._provider.client_left(count), seconds)
+        self._wait(self._provider.client_left(count), seconds, f"{count} answers to be broken off")
+
+    def _wait(self, coroutine: Coroutine[Any, Any, None], seconds: float, what: str) -> None:
+        try:
+            self._background.run(coroutine, seconds)
+        except TimeoutError:
+            came, left = len(self.requests), self._provider.left
+            raise TimeoutError(
+                f"waited {seconds:g} s for {what}: {came} requests came, {left} broken off"
+            ) from None
 
     def _open(self) -> AbstractAsyncContextManager[Provider]:
         return self._provider

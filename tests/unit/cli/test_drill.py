@@ -92,7 +92,8 @@ def test_as_json_it_is_one_object(file: Path, capsys: pytest.CaptureFixture[str]
     ("arguments", "said"),
     [
         (["--model", "gpt-5"], "the model 'gpt-5' is not configured here"),
-        (["--only", "xyzzy"], "there is nothing to drill"),
+        (["--only", "xyzzy"], "no fault is called or described so: xyzzy"),
+        (["--only", "cut_in_mid_stream"], "did you mean cut_"),
         (["nowhere.toml"], "nowhere.toml: cannot be read"),
     ],
 )

@@ -112,3 +112,8 @@ def test_the_paper_lists_each_name_with_what_it_is() -> None:
 
     whats = {name: one.what for name, one in FAULTS.items()} | dict(SLOW_ONES)
     assert listed == [f"| `{name}` | {what} |" for name, what in whats.items()]
+
+
+def test_a_pause_is_for_a_slow_one() -> None:
+    with pytest.raises(ValueError, match="'reset' knows no pause of 2 s"):
+        fault("reset", seconds=2)

@@ -1,6 +1,7 @@
 """`ScriptedProvider`: official SDKs against it, in tests with a loop and without."""
 
 from typing import Any
+from urllib.request import urlopen
 
 import anthropic
 import openai
@@ -175,3 +176,19 @@ def test_an_unknown_fault_is_refused_where_it_is_scripted() -> None:
             provider.script("cut")
         with pytest.raises(ValueError, match="no fault 'cut'"):
             provider.otherwise("cut")
+
+
+def test_a_wait_in_vain_tells_what_there_was() -> None:
+    with (
+        ScriptedProvider() as provider,
+        pytest.raises(TimeoutError, match=r"waited 0.05 s for 2 requests: 0 requests came"),
+    ):
+        provider.wait_for_requests(2, seconds=0.05)
+
+
+def test_headers_of_an_answer_may_be_a_dict() -> None:
+    with ScriptedProvider() as provider:
+        provider.script(lambda _: answer({"ok": True}, headers={"x-mine": "1"}))
+
+        with urlopen(provider.openai_url + "/chat/completions", data=b"{}") as got:
+            assert got.headers["x-mine"] == "1"
