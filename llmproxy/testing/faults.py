@@ -898,7 +898,8 @@ client that leaves or that waits no longer.
 - **fault**: it lasts, so that each attempt at this provider meets it.
 - **the client sees**: with no other target, or where none may be asked. The error's name is
   OpenAI's `code` (`type` where it has none), or Anthropic's `type`. "Its own words" is the
-  provider's own error, untouched but for the status that is named. Where another target is asked and answers, the client sees its answer alone.
+  provider's own error, untouched but for the status that is named. Where another target is asked
+  and answers, the client sees its answer alone.
 - **retry**: `x-should-retry`, which the official SDKs obey; without it (-) they go by the status.
 - **again**: the same target is asked once more, as often as `retry.max_attempts` and the budget
   allow. Each time counts in `llm_retry_total`.
