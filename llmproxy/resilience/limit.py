@@ -44,13 +44,13 @@ class InFlight:
     place is held, in the mean.
     """
 
-    __slots__ = ("_line", "_provider", "_queue", "_queue_time", "count", "held", "limit")
+    __slots__ = ("_provider", "_queue", "_queue_time", "_room", "count", "held", "limit")
 
     def __init__(
         self, limit: int | None, limits: LimitsConfig, *, provider: str | None = None
     ) -> None:
         self._provider = provider
-        self._line: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
+        self._queue: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
         self.held = 0.0
         self.count = 0
         self.resize(limit, limits)
@@ -63,7 +63,7 @@ class InFlight:
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return len(self._line)
+        return len(self._queue)
 
     def admit(self) -> None:
         """Count one more; `settle` must follow."""
@@ -72,9 +72,9 @@ class InFlight:
     def resize(self, limit: int | None, limits: LimitsConfig) -> None:
         """Admit up to another number from now on; what is under way or in line stays."""
         self.limit = inf if limit is None else limit
-        self._queue = 0 if limit is None else ceil(limit * limits.queue)
+        self._room = 0 if limit is None else ceil(limit * limits.queue)
         self._queue_time = limits.queue_time
-        while self._line and not self.full:
+        while self._queue and not self.full:
             self.admit()
             self._hand_over()
 
@@ -82,7 +82,7 @@ class InFlight:
         """Give one back, to the first in line; `held` is for how many seconds it was needed."""
         if held is not None:
             self.held += WEIGHT * (held - self.held)
-        if self._line:
+        if self._queue:
             self._hand_over()
         else:
             self.count -= 1
@@ -94,19 +94,19 @@ class InFlight:
         Raises Busy: at once where the line is full or too slow, else when the time is up.
         """
         patience = min(patience, self._queue_time)
-        if len(self._line) >= self._queue:
+        if len(self._queue) >= self._room:
             raise self.refusal("full")
         if self._expected() > patience:
             raise self.refusal("late")
         loop = asyncio.get_running_loop()
         place = loop.create_future()
-        self._line[place] = None
+        self._queue[place] = None
         timer = loop.call_later(patience, self._turn_away, place)
         try:
             handed = await place
         except asyncio.CancelledError:
             if place.cancelled():
-                self._line.pop(place, None)
+                self._queue.pop(place, None)
             elif place.result():
                 self.settle()
             raise
@@ -126,12 +126,12 @@ class InFlight:
 
     def _expected(self) -> float:
         """Give the seconds that one more in line has to expect."""
-        return (len(self._line) + 1) * self.held / self.limit
+        return (len(self._queue) + 1) * self.held / self.limit
 
     def _hand_over(self) -> None:
         """Give a place that is counted and nobody's to the first in line; else count it no more."""
-        while self._line and self.count <= self.limit:
-            place, _ = self._line.popitem(last=False)
+        while self._queue and self.count <= self.limit:
+            place, _ = self._queue.popitem(last=False)
             if not place.done():  # else its task has been cancelled and does not know it yet
                 place.set_result(True)
                 return
@@ -139,7 +139,7 @@ class InFlight:
 
     def _turn_away(self, place: asyncio.Future[bool]) -> None:
         if not place.done():
-            del self._line[place]
+            del self._queue[place]
             place.set_result(False)
 
 

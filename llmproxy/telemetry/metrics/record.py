@@ -26,7 +26,7 @@ from .series import Counted, Exemplar, Observed, Read, Samples
 
 UNKNOWN = "unknown"
 OTHER = "other"
-LONGEST_MODEL = 200
+LONGEST_LABEL = 200
 STATUSES = ("success", "error")
 RELOADS = ("success", "failure")
 STATES = ("closed", "open", "half_open")
@@ -232,7 +232,7 @@ class Metrics:
         )
         if not accepted:
             return UNKNOWN
-        if len(self._known_models) >= self._max_models or len(model) > LONGEST_MODEL:
+        if len(self._known_models) >= self._max_models or len(model) > LONGEST_LABEL:
             return OTHER
         self._known_models.add(model)
         return model

@@ -8,7 +8,7 @@ import pytest
 from llmproxy.core.errors import AllAttemptsFailed, GatewayBusy, KeyBusy, KeyFault, TargetBusy
 from llmproxy.core.exchange import Attempt, Cooling, Exchange, Outcome, Route, Target
 from llmproxy.core.usage import Usage
-from llmproxy.telemetry.metrics.record import LONGEST_MODEL, Metrics
+from llmproxy.telemetry.metrics.record import LONGEST_LABEL, Metrics
 from tests.support.metrics import Numbers
 
 A = Target(provider="openai", model="gpt-4")
@@ -373,7 +373,7 @@ def test_a_configured_name_always_fits() -> None:
 def test_a_name_of_any_length_is_no_label() -> None:
     made = metrics()
 
-    play(made, exchange(A, route=route("x" * (LONGEST_MODEL + 1), configured=False)))
+    play(made, exchange(A, route=route("x" * (LONGEST_LABEL + 1), configured=False)))
 
     assert numbers(made).sum("llm_requests_total", model="other") == 1
 
