@@ -96,11 +96,6 @@ class Circuit:
     retry_in: float | None
     share: int
 
-    @property
-    def name(self) -> str:
-        """The provider's, with the model's where it has its own."""
-        return self.provider if self.model is None else f"{self.provider}/{self.model}"
-
 
 Changed: TypeAlias = Callable[[Circuit], None]
 

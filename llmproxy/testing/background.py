@@ -1,11 +1,13 @@
 """A thread with an event loop of its own, for tests that have none or block theirs."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from threading import Thread
-from typing import Any, Generic, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -63,3 +65,51 @@ class Background(Generic[T]):
 async def _within(coroutine: Coroutine[Any, Any, R], seconds: float | None) -> R:
     async with asyncio.timeout(seconds):
         return await coroutine
+
+
+class Local(ABC):
+    """
+    A server on loopback for a test: a context, synchronous or asynchronous.
+
+    `_background` runs it, and `url` is its address without a path.
+    """
+
+    _background: Background[Any]
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """The address, without a path."""
+
+    @property
+    def openai_url(self) -> str:
+        """What the OpenAI SDK takes as `base_url`."""
+        return f"{self.url}/v1"
+
+    @property
+    def anthropic_url(self) -> str:
+        """What the Anthropic SDK takes as `base_url`."""
+        return self.url
+
+    def __enter__(self) -> Self:
+        self._background.open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._background.close()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, trace)

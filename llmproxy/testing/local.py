@@ -1,11 +1,9 @@
 """A whole gateway on loopback, for tests: in the event loop of its user, or in a thread."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from aiohttp import web
@@ -15,12 +13,12 @@ from ..app import create_app
 from ..config.load import parse
 from ..config.schema import Config
 from ..server.protocol import make_runner
-from .background import Background
+from .background import Background, Local
 
 SOURCE = "the test's configuration"
 
 
-class LocalGateway:
+class LocalGateway(Local):
     """
     The gateway of this configuration, as TOML; a context, synchronous or asynchronous.
 
@@ -38,39 +36,10 @@ class LocalGateway:
         self.port = self._background.open()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._background.close()
-
-    async def __aenter__(self) -> Self:
-        return await asyncio.to_thread(self.__enter__)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.__exit__, kind, error, trace)
-
     @property
     def url(self) -> str:
         """The address, without a path."""
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def openai_url(self) -> str:
-        """What the OpenAI SDK takes as `base_url`."""
-        return f"{self.url}/v1"
-
-    @property
-    def anthropic_url(self) -> str:
-        """What the Anthropic SDK takes as `base_url`."""
-        return self.url
 
 
 @asynccontextmanager

@@ -6,13 +6,11 @@ answered by the next answer of the script, and after its end by `otherwise`: a g
 differently.
 """
 
-import asyncio
 from collections.abc import Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 from typing import Any, Self
 
-from .background import Background
+from .background import Background, Local
 from .named import fault, good
 from .provider import Answer, Provider, Request, Step
 
@@ -20,7 +18,7 @@ PATIENCE = 5.0
 """Seconds that are waited for what a test expects."""
 
 
-class ScriptedProvider:
+class ScriptedProvider(Local):
     """
     A provider on loopback that answers as it is told; a context, synchronous or asynchronous.
 
@@ -34,43 +32,10 @@ class ScriptedProvider:
         self._provider = Provider(always=good())
         self._background = Background(self._open)
 
-    def __enter__(self) -> Self:
-        self._background.open()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._background.close()
-
-    async def __aenter__(self) -> Self:
-        return await asyncio.to_thread(self.__enter__)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.__exit__, kind, error, trace)
-
     @property
     def url(self) -> str:
         """The address, without a path."""
         return self._provider.url
-
-    @property
-    def openai_url(self) -> str:
-        """What the OpenAI SDK takes as `base_url`."""
-        return f"{self.url}/v1"
-
-    @property
-    def anthropic_url(self) -> str:
-        """What the Anthropic SDK takes as `base_url`."""
-        return self.url
 
     @property
     def requests(self) -> tuple[Request, ...]:

@@ -610,9 +610,9 @@ def test_by_model_the_report_names_each_that_was_asked_for() -> None:
     fail(breakers.at(X), 1)
     breakers.at(Y)
 
-    named = {circuit.name: circuit.state for circuit in breakers.report(0.0)}
+    named = {circuit.model: circuit.state for circuit in breakers.report(0.0)}
 
-    assert named == {"a/x": State.OPEN, "a/y": State.CLOSED}
+    assert named == {"x": State.OPEN, "y": State.CLOSED}
 
 
 def test_the_whole_provider_is_forced_for_all_models_also_those_to_come() -> None:
