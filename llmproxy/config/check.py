@@ -46,19 +46,18 @@ OUR_HEADERS = frozenset({
 })  # fmt: skip
 
 WHAT_FOR: Mapping[str, tuple[str, ...]] = {  # options that only some kinds of provider have
-    "base_url": ("openai", "anthropic"),
-    "api_key": ("openai", "anthropic"),
-    "api_keys": ("openai", "anthropic"),
-    "headers": ("openai", "anthropic"),
-    "forward_headers": ("openai", "anthropic"),
-    "ca_file": ("openai", "anthropic"),
-    "proxy": ("openai", "anthropic"),
+    **dict.fromkeys(
+        ("base_url", "api_key", "api_keys", "headers", "forward_headers", "ca_file", "proxy"),
+        ("openai", "anthropic", "gemini"),
+    ),
+    "apis": ("openai",),
     "default_max_tokens": ("anthropic",),
     "mock": ("mock",),
 }
 MISPLACED_PATHS: Mapping[str, tuple[str, ...]] = {  # what the gateway itself puts after a base URL
-    "openai": ("/chat/completions", "/models"),
+    "openai": ("/chat/completions", "/responses", "/models"),
     "anthropic": ("/v1/messages", "/v1/models", "/v1"),
+    "gemini": ("/v1beta/models", "/v1beta", "/v1"),
 }
 
 
@@ -171,6 +170,8 @@ def _check_provider(
             which = " or ".join(kinds)
             findings.problem(at(place, option.name), f"does nothing here: it is for kind {which}")
     _check_overrides(provider, config, place, findings)
+    if provider.apis is not None and len(set(provider.apis)) != max(1, len(provider.apis)):
+        findings.problem(at(place, "apis"), "name each API once, and one at least")
     if provider.kind == "mock":
         _check_mock(provider.mock, at(place, "mock"), findings)
         return

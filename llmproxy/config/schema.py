@@ -284,11 +284,12 @@ class ProviderConfig:
     `retry`, `breaker` and `timeouts` override single keys of the global tables.
     """
 
-    kind: Literal["openai", "anthropic", "mock"] = option(
-        "Dialect and defaults: `openai` (and every compatible server), `anthropic`, or `mock`."
+    kind: Literal["openai", "anthropic", "gemini", "mock"] = option(
+        "Dialect and defaults: `openai` (and every compatible server), `anthropic`, `gemini`, or "
+        "`mock`."
     )
     base_url: Url | None = option(
-        "As that vendor's SDK has it: with `/v1` for openai, without for anthropic. "
+        "As that vendor's SDK has it: with `/v1` for openai, without for anthropic and gemini. "
         "Default: the vendor's own.",
         None,
     )
@@ -311,6 +312,12 @@ class ProviderConfig:
         "`x-stainless-*`, `x-claude-code-*`, `idempotency-key`, `traceparent`, `tracestate`, "
         "`user-agent`.",
         (),
+    )
+    apis: tuple[Literal["chat", "responses"], ...] | None = option(
+        "What a server of kind `openai` has: chat completions, responses. Clients of either are "
+        "served as they are where it is there; others are translated to the first. Default: both, "
+        "except for the vendors that are known to have no responses.",
+        None,
     )
     ca_file: Path | None = option("PEM file of further certificate authorities to trust.", None)
     proxy: Url | None = option("HTTP proxy on the way to the provider.", None)

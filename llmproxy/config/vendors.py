@@ -10,15 +10,16 @@ class Vendor:
     `base_url` as the vendor's SDK has it; `variable` is where its users keep the key.
 
     `base_url_variable` points the environment start elsewhere. `models` are wildcards for the
-    names that only this vendor uses.
+    names that only this vendor uses; `lacks` are the `apis` that it does not have.
     """
 
     name: str
-    kind: Literal["openai", "anthropic"]
+    kind: Literal["openai", "anthropic", "gemini"]
     base_url: str
     variable: str | None
     base_url_variable: str | None = None
     models: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
 
 
 VENDORS = (
@@ -39,6 +40,15 @@ VENDORS = (
         base_url_variable="LLMPROXY_ANTHROPIC_BASE_URL",
         models=("claude-*",),
     ),
+    # https://ai.google.dev/gemini-api/docs/api-key
+    Vendor(
+        name="gemini",
+        kind="gemini",
+        base_url="https://generativelanguage.googleapis.com",
+        variable="GEMINI_API_KEY",
+        base_url_variable="LLMPROXY_GEMINI_BASE_URL",
+        models=("gemini-*", "gemma-*"),
+    ),
     # https://console.groq.com/docs/openai
     Vendor(
         name="groq",
@@ -53,6 +63,7 @@ VENDORS = (
         base_url="https://api.mistral.ai/v1",
         variable="MISTRAL_API_KEY",
         models=("mistral-*", "codestral-*", "magistral-*", "ministral-*", "devstral-*"),
+        lacks=("responses",),
     ),
     # https://api-docs.deepseek.com/
     Vendor(
@@ -61,6 +72,7 @@ VENDORS = (
         base_url="https://api.deepseek.com/v1",
         variable="DEEPSEEK_API_KEY",
         models=("deepseek-*",),
+        lacks=("responses",),
     ),
     # https://openrouter.ai/docs/quickstart
     Vendor(

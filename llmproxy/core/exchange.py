@@ -87,6 +87,7 @@ class Call:
     `raw` is the body as sent; `body` the same parsed, to look at; `model_span` is where the
     top-level model's JSON string, quotes included, stands in `raw` (None: it names none).
     `headers` has the client's headers with lower-case names; `query` the raw query string.
+    `addressed` says that model and stream stand in the address, not in the body.
     """
 
     dialect: str
@@ -97,6 +98,7 @@ class Call:
     model_span: tuple[int, int] | None
     headers: Mapping[str, str]
     query: str = ""
+    addressed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,13 @@ _LETTER_ESCAPE = re.compile(rb"\\u00[67]")
 _MODEL = re.compile(rb'"model"' + _SPACE + rb":" + _SPACE + rb"(" + _STRING + rb")")
 
 
+class Address(NamedTuple):
+    """What a path says of a call: the model's name, and whether to stream."""
+
+    model: str
+    stream: bool
+
+
 def parse_call(
     raw: bytes,
     *,
@@ -27,15 +34,18 @@ def parse_call(
     headers: Mapping[str, str],
     query: str,
     default_model: str | None,
+    address: Address | None = None,
 ) -> Call:
     """
     Give the call that a body asks for; `headers` have lower-case names.
+
+    `address` is what the path says where it names the model and whether to stream.
 
     Raises InvalidRequest, naming the field at fault, for what is no strict JSON object, for
     wrong types of the fields that the gateway reads, and for a `model` or `stream` given twice.
     """
     body = _object(raw)
-    model = body.get("model", default_model)
+    model = body.get("model", default_model) if address is None else address.model
     if model is None:
         raise InvalidRequest("the request must name a model, as a string", param="model")
     if not isinstance(model, str) or not model:
@@ -44,7 +54,7 @@ def parse_call(
         raise InvalidRequest(
             f"model must be at most {LONGEST_MODEL} printable characters", param="model"
         )
-    stream = body.get("stream")
+    stream = body.get("stream") if address is None else address.stream
     if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest("stream must be true or false", param="stream")
     if not isinstance(body.get("messages", []), list):
@@ -55,9 +65,10 @@ def parse_call(
         stream=bool(stream),
         raw=raw,
         body=body,
-        model_span=_model_span(raw, body),
+        model_span=_model_span(raw, body) if address is None else None,
         headers=headers,
         query=query,
+        addressed=address is not None,
     )
 
 

@@ -3,10 +3,15 @@ The neutral vocabulary: what a chat request, its answer and a stream of it mean 
 
 A dialect parses into these and renders from them, and knows no other dialect. What two dialects
 must both be able to say stands here; what only one can say is refused or dropped where it is
-parsed. Media types are lower-case; schemas and arguments are JSON objects as they came.
+parsed. Media types are lower-case; schemas and arguments are JSON objects as they came. `at` is
+the place in the client's request, such as `messages[2].content[0]`, for an error to name; it says
+nothing, and does not count when two are compared.
+
+A signature is taken back only by the provider's dialect that it was made in: `by` is its name.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
@@ -34,11 +39,29 @@ class Stop(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Citation:
+    """
+    A source that a text rests on.
+
+    `quoted` are the source's words; `start` and `end` bound, in characters, the part of the
+    answer's text that rests on it, where that is told.
+    """
+
+    url: str
+    title: str | None = None
+    quoted: str | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
     """Words. `cache_control` marks, here and below, the end of a prefix worth caching."""
 
     text: str
     cache_control: Json | None = None
+    citations: tuple[Citation, ...] = ()
+    at: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,28 +81,46 @@ class Inline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A picture."""
+    """A picture; `detail` is how closely to look at it (`low`, `high`, `auto`)."""
 
     source: Link | Inline
+    detail: str | None = None
     cache_control: Json | None = None
+    at: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A PDF."""
+    """A file to read, mostly a PDF."""
 
-    source: Inline
+    source: Link | Inline
     title: str | None = None
     cache_control: Json | None = None
+    at: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audio:
+    """Something to listen to, of a media type such as `audio/wav` or `audio/mpeg`."""
+
+    source: Inline
+    at: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """The model wants a tool run."""
+    """
+    The model wants a tool run. A free-form tool is given one text, as `{"input": text}`.
+
+    `signature` is the provider's under the reasoning that led to the call ("": none).
+    """
 
     id: str
     name: str
     arguments: Json
+    signature: str = ""
+    by: str = ""
+    at: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,17 +128,19 @@ class ToolResult:
     """What the tool call `id` gave."""
 
     id: str
-    content: tuple[Text | Image | Document, ...]
+    content: tuple["Text | Image | Document | Audio", ...]
     is_error: bool = False
     cache_control: Json | None = None
+    at: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thinking:
-    """The model's reasoning; a provider takes it back only with its signature ("": none)."""
+    """The model's reasoning; most providers take it back only with its signature ("": none)."""
 
     text: str
     signature: str
+    by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +148,20 @@ class RedactedThinking:
     """Reasoning that only the provider can read."""
 
     data: str
+    by: str
 
 
-Part: TypeAlias = Text | Image | Document | ToolCall | ToolResult | Thinking | RedactedThinking
-AnswerPart: TypeAlias = Text | ToolCall | Thinking | RedactedThinking
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The model's words on why it does not answer."""
+
+    text: str
+
+
+Part: TypeAlias = (
+    Text | Image | Document | Audio | ToolCall | ToolResult | Thinking | RedactedThinking | Refusal
+)
+AnswerPart: TypeAlias = Text | Image | ToolCall | Thinking | RedactedThinking | Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,16 +170,26 @@ class Message:
 
     role: Role
     parts: tuple[Part, ...]
+    at: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A function that the model may call; `parameters` is a JSON Schema."""
+    """
+    A function that the model may call; `parameters` is a JSON Schema.
+
+    `strict` says that the arguments must keep to it (None: the client does not say). A
+    `freeform` tool takes one text instead, of the form that `grammar` describes if there is one.
+    """
 
     name: str
     description: str | None = None
     parameters: Json | None = None
+    strict: bool | None = None
+    freeform: bool = False
+    grammar: Json | None = None
     cache_control: Json | None = None
+    at: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,11 +205,30 @@ class JsonFormat:
     """The answer must be JSON; `schema` says of which form, None that any object will do."""
 
     schema: Json | None
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThinkingConfig:
+    """
+    How much to think, in tokens (`budget`: 0 not at all, None as the model likes).
+
+    `shown` says whether the client wants to read it (None: it does not say).
+    """
+
+    budget: int | None = None
+    shown: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """What the client wants; None and empty where it does not say."""
+    """
+    What the client wants; None and empty where it does not say.
+
+    `names` has what the client calls what it says, where that is not the name here.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
@@ -157,30 +239,51 @@ class ChatRequest:
     top_p: float | None = None
     top_k: int | None = None
     stop: tuple[str, ...] = ()
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
     json_format: JsonFormat | None = None
     effort: Effort | None = None
-    thinking: Json | None = None
+    thinking: ThinkingConfig | None = None
+    verbosity: str | None = None
     user: str | None = None
+    metadata: Json | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def name_of(self, meaning: str) -> str:
+        """Give the client's name for one of these."""
+        return self.names.get(meaning, meaning)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatResponse:
-    """A whole answer; `refusal` is the provider's word on why it gave none."""
+    """
+    A whole answer.
+
+    `refusal` is the provider's word on why it gave none, where the model itself said nothing of it;
+    `stop_sequence` the one that ended it.
+    """
 
     id: str
     model: str
     parts: tuple[AnswerPart, ...]
     stop: Stop
+    stop_sequence: str | None = None
     refusal: str | None = None
     usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageStarted:
-    """The first event, once."""
+    """The first event, once; `usage` is what is known of the prompt's cost by then."""
 
     id: str
     model: str
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,11 +294,26 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalDelta:
+    """More words on why the model does not answer; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cited:
+    """A source of the text under way."""
+
+    citation: Citation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ThinkingDelta:
-    """More reasoning, or the signature under what has come of it."""
+    """More reasoning, or the signature under what has come of it; `by` stands with a signature."""
 
     text: str = ""
     signature: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +323,8 @@ class ToolCallStarted:
     index: int
     id: str
     name: str
+    signature: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +345,7 @@ class MessageEnded:
     """The last event, once."""
 
     stop: Stop
+    stop_sequence: str | None = None
     refusal: str | None = None
     usage: Usage | None = None
 
@@ -232,10 +353,20 @@ class MessageEnded:
 ChatEvent: TypeAlias = (
     MessageStarted
     | TextDelta
+    | RefusalDelta
+    | Cited
     | ThinkingDelta
     | RedactedThinking
+    | Image
     | ToolCallStarted
     | ToolCallDelta
     | BlockEnded
     | MessageEnded
 )
+"""
+A stream is MessageStarted, blocks, MessageEnded. A block is text with its sources, a refusal,
+reasoning with its signature, or a tool call from its start, each ended by BlockEnded; reasoning
+that cannot be read and pictures are whole events, outside of blocks. A block of another kind, or a
+call of another index, ends the one under way even without BlockEnded. Only the deltas of calls
+whose server writes several at a time may come mixed (`serial.py` sets them in a row).
+"""

@@ -2,8 +2,8 @@
 The one table: an error becomes a status and a body in the client's dialect; nothing else does.
 
 Statuses are chosen for the classes that the official SDKs make of them: they go by the status
-alone. Bodies after https://platform.openai.com/docs/guides/error-codes and
-https://docs.anthropic.com/en/api/errors.
+alone. Bodies after https://platform.openai.com/docs/guides/error-codes,
+https://docs.anthropic.com/en/api/errors and https://google.aip.dev/193.
 """
 
 from collections.abc import Mapping
@@ -37,10 +37,13 @@ from ..core.errors import (
     VersionNotSpoken,
 )
 from ..core.exchange import Json
-from .anthropic_wire import DIALECT as ANTHROPIC
+from .anthropic_messages.wire import DIALECT as ANTHROPIC
+from .gemini.wire import DIALECT as GEMINI
+from .openai_responses.wire import DIALECT as RESPONSES
 from .wire import loads
 
 JSON_TYPE = "application/json"
+NAMED_EVENTS = frozenset({ANTHROPIC, RESPONSES})
 SERVER = 500  # from here on the status says that it is not the client's doing
 LEFT_ALONE = frozenset(range(400, SERVER)) - {408}  # what the gateway does not repeat by itself
 
@@ -112,6 +115,21 @@ ROWS: Mapping[type[BaseException], Row] = {
     DeadlineExceeded: _LATE,
 }
 
+# Google's names of statuses: https://cloud.google.com/apis/design/errors#handling_errors
+GEMINI_STATUS: Mapping[int, str] = {
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    409: "ABORTED",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
 # A provider's error in the other dialect's words, by its status. 413 needs Anthropic's own word.
 STATUS_ROWS: Mapping[int, Row] = {
     404: _UNKNOWN_MODEL,
@@ -148,10 +166,12 @@ def render_event(error: BaseException, dialect: str, request_id: str) -> bytes:
     if own_words is not None:
         data = own_words.translate(None, b"\r\n")  # JSON has line breaks between its tokens only
     else:
-        data = orjson.dumps(_shape(_say(cause, request_id), dialect, request_id))
-    if dialect == ANTHROPIC:
-        return b"event: error\ndata: " + data + b"\n\n"
-    return b"data: " + data + b"\n\n"
+        shape = _shape(_say(cause, request_id), dialect, request_id)
+        if dialect == RESPONSES:  # flat as documented, and nested, which its SDKs raise
+            shape = {**shape["error"], **shape, "type": "error", "sequence_number": 0}
+        data = orjson.dumps(shape)
+    named = b"event: error\n" if dialect in NAMED_EVENTS else b""
+    return named + b"data: " + data + b"\n\n"
 
 
 def _say(error: BaseException, request_id: str) -> _Said:
@@ -206,6 +226,10 @@ def _shape(said: _Said, dialect: str, request_id: str) -> Json:
             "error": {"type": said.row.anthropic, "message": said.message},
         }
         return {**shape, "request_id": request_id} if request_id else shape
+    if dialect == GEMINI:
+        code = said.row.status
+        status = GEMINI_STATUS.get(code, "INVALID_ARGUMENT")
+        return {"error": {"code": code, "message": said.message, "status": status}}
     return {
         "error": {
             "message": said.message,

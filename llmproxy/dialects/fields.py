@@ -1,18 +1,21 @@
 """
-What becomes of each top-level field of a request in translation, as tables.
+What becomes of each field of a request in translation, as tables.
 
-A field that changes the answer and cannot be said in the other dialect is refused, so that no
-client is served something else than it asked for; what changes nothing in the answer is dropped. A
-field that a table does not know is refused too, since nobody has found out which of the two it is.
+Each client's dialect has a table of what its fields mean (`ASKED`), each provider's one of how that
+is said there (`SAID`); together they are `docs/protocols.md`. A field that changes the answer and
+cannot be said in the other dialect is refused, so that no client is served something else than it
+asked for; what changes nothing in the answer is dropped. A field that a table does not know is
+refused too, since nobody has found out which of the two it is.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
 from ..core.errors import NotExpressible
 from ..core.exchange import Json
+from .chat import ChatRequest
 from .json_text import dumps
 
 
@@ -25,96 +28,113 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """One field of a request; a refused one passes with the values that ask for nothing."""
+class Asked:
+    """
+    One field of a client's request, by its path.
+
+    `means` are the names that it has in ChatRequest, if any; `inside` says that what it holds has
+    rows of its own. A refused field passes with the values that ask for nothing.
+    """
+
+    fate: Fate
+    note: str
+    means: tuple[str, ...] = ()
+    inside: bool = False
+    harmless: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """How a provider is told one field of a ChatRequest; a refused one passes if `harmless`."""
 
     fate: Fate
     note: str
     harmless: tuple[Any, ...] = ()
 
 
-def _translated(note: str) -> Field:
-    return Field(fate=Fate.TRANSLATED, note=note)
-
-
-def _dropped(note: str) -> Field:
-    return Field(fate=Fate.DROPPED, note=note)
-
-
-def _refused(note: str, *harmless: Any) -> Field:
-    return Field(fate=Fate.REFUSED, note=note, harmless=harmless)
-
-
-# Each top-level field of a chat completion, after the types of the official SDK (openai 3).
-OPENAI_CHAT_TO_ANTHROPIC_MESSAGES: Mapping[str, Field] = {
-    "messages": _translated("see the messages' own table"),
-    "model": _translated("the target's name of the model"),
-    "stream": _translated("as it is"),
-    "stream_options": _translated("`include_usage`; `include_obfuscation` is dropped"),
-    "max_completion_tokens": _translated("`max_tokens`; without it `default_max_tokens`"),
-    "max_tokens": _translated("likewise, where `max_completion_tokens` is not given"),
-    "temperature": _translated(
-        "as it is; 1, the default, is left out; over 1 is refused (Anthropic's ends there)"
-    ),
-    "top_p": _translated("as it is; 1, the default, is left out"),
-    "top_k": _translated("as it is (an extra that other servers know)"),
-    "stop": _translated("`stop_sequences`; one of white space alone is refused, as Anthropic does"),
-    "tools": _translated(
-        "functions; their `strict` is dropped (Anthropic compiles strict schemas only within "
-        "limits of its own); tools of another type are refused"
-    ),
-    "tool_choice": _translated(
-        "`none`, `auto`, `required` (`any`), a function (`tool`), and `allowed_tools`, which "
-        "leaves the other tools out"
-    ),
-    "parallel_tool_calls": _translated("false: `disable_parallel_tool_use`"),
-    "response_format": _translated(
-        "`json_schema`: `output_config.format`; `json_object` is refused (Anthropic needs a schema)"
-    ),
-    "reasoning_effort": _translated(
-        "`output_config.effort` with adaptive thinking, or a thinking budget for older models"
-    ),
-    "thinking": _translated("as it is (an extra: Anthropic's own object)"),
-    "user": _translated("`metadata.user_id`, unless it is an e-mail address or a telephone number"),
-    "safety_identifier": _translated("likewise, and before `user`"),
-    "metadata": _dropped("labels for OpenAI's dashboard"),
-    "store": _dropped("nothing is stored for later at Anthropic"),
-    "seed": _dropped("a best effort at OpenAI too"),
-    "service_tier": _dropped("OpenAI's price list"),
-    "prediction": _dropped("makes an answer quicker, never another"),
-    "verbosity": _dropped("a hint about style"),
-    "prompt_cache_key": _dropped(
-        "routes to OpenAI's cache; Anthropic's is told by `cache_control`"
-    ),
-    "prompt_cache_options": _dropped("likewise"),
-    "prompt_cache_retention": _dropped("likewise"),
-    "n": _refused("Anthropic gives one answer a request", 1),
-    "logprobs": _refused("Anthropic tells no probabilities", False),
-    "top_logprobs": _refused("Anthropic tells no probabilities", 0),
-    "logit_bias": _refused("Anthropic's tokens cannot be weighed", {}),
-    "frequency_penalty": _refused("Anthropic has no penalties", 0),
-    "presence_penalty": _refused("Anthropic has no penalties", 0),
-    "modalities": _refused("Anthropic answers in text", [], ["text"]),
-    "audio": _refused("Anthropic answers in text"),
-    "web_search_options": _refused("the search is OpenAI's own"),
-    "moderation": _refused("the check is OpenAI's own, and nobody would make it"),
-    "functions": _refused("it is deprecated since 2023; `tools` says the same", []),
-    "function_call": _refused(
-        "it is deprecated since 2023; `tool_choice` says the same", "none", "auto"
-    ),
+DEFAULTS: Mapping[str, Any] = {
+    one.name: one.default for one in fields(ChatRequest) if one.name not in {"messages", "names"}
 }
+"""The fields of a ChatRequest that have rows, each with its value where it is not given."""
 
 
-def check_fields(body: Json, fields: Mapping[str, Field]) -> None:
-    """Raise NotExpressible, naming it, for a field that is refused or not known; null is none."""
+def asked(note: str, *means: str) -> Asked:
+    """Give the row of a field that is translated."""
+    return Asked(fate=Fate.TRANSLATED, note=note, means=means)
+
+
+def group(note: str) -> Asked:
+    """Give the row of an object whose fields have rows of their own (`outer.inner`)."""
+    return Asked(fate=Fate.TRANSLATED, note=note, inside=True)
+
+
+def idle(note: str) -> Asked:
+    """Give the row of a field that is dropped, whoever the provider is."""
+    return Asked(fate=Fate.DROPPED, note=note)
+
+
+def unsayable(note: str, *harmless: Any) -> Asked:
+    """Give the row of a field that is refused, whoever the provider is."""
+    return Asked(fate=Fate.REFUSED, note=note, harmless=harmless)
+
+
+def said(note: str) -> Said:
+    """Give the row of what the provider is told."""
+    return Said(fate=Fate.TRANSLATED, note=note)
+
+
+def unsaid(note: str) -> Said:
+    """Give the row of what is dropped for this provider."""
+    return Said(fate=Fate.DROPPED, note=note)
+
+
+def refused(note: str, *harmless: Any) -> Said:
+    """Give the row of what is refused for this provider."""
+    return Said(fate=Fate.REFUSED, note=note, harmless=harmless)
+
+
+def check_asked(body: Json, table: Mapping[str, Asked]) -> Mapping[str, str]:
+    """
+    Give the client's name of each thing that the request says.
+
+    Raises NotExpressible, naming it, for a field that is refused or not known; null is none.
+    """
+    names: dict[str, str] = {}
+    for name, value in _flat(body, table, ""):
+        row = table.get(name)
+        if row is None:
+            raise inexpressible(name[:100], "the translation does not know it")
+        if row.fate is Fate.REFUSED and value not in row.harmless:
+            raise inexpressible(name, row.note)
+        for meaning in row.means:
+            names.setdefault(meaning, name)
+    return names
+
+
+def check_said(request: ChatRequest, table: Mapping[str, Said]) -> None:
+    """Raise NotExpressible, by the client's name, for what the provider cannot be told."""
+    for name, default in DEFAULTS.items():
+        row = table[name]
+        value = getattr(request, name)
+        if row.fate is Fate.REFUSED and value != default and value not in row.harmless:
+            raise inexpressible(request.name_of(name), row.note)
+
+
+def with_names(request: ChatRequest, names: Mapping[str, str]) -> ChatRequest:
+    """Give the request with the client's names for what it says."""
+    return replace(request, names=names)
+
+
+def _flat(body: Json, table: Mapping[str, Asked], path: str) -> Iterator[tuple[str, Any]]:
     for name, value in body.items():
         if value is None:
             continue
-        field = fields.get(name)
-        if field is None:
-            raise inexpressible(name[:100], "the translation does not know it")
-        if field.fate is Fate.REFUSED and value not in field.harmless:
-            raise inexpressible(name, field.note)
+        place = f"{path}{name}"
+        row = table.get(place)
+        if row is not None and row.inside and isinstance(value, dict):
+            yield from _flat(value, table, f"{place}.")
+        else:
+            yield place, value
 
 
 def inexpressible(path: str, why: str) -> NotExpressible:
@@ -126,10 +146,54 @@ def inexpressible(path: str, why: str) -> NotExpressible:
     )
 
 
-def fields_table(fields: Mapping[str, Field]) -> str:
-    """Give a table of fields as Markdown, for docs/protocols.md."""
-    rows = ["| field | | what becomes of it |", "|---|---|---|"]
-    for name, field in fields.items():
-        passes = "".join(f"; `{dumps(value).decode()}` passes" for value in field.harmless)
-        rows.append(f"| `{name}` | {field.fate} | {field.note}{passes} |")
+def in_document(text: str, tables: Mapping[str, str]) -> str:
+    """
+    Give a document with the tables in their places: between `<!-- table NAME -->` and `<!-- end -->`.
+
+    ValueError for a table that has no place.
+    """
+    for name, table in tables.items():
+        mark = f"<!-- table {name} -->\n"
+        before, found, rest = text.partition(mark)
+        _, end, after = rest.partition("<!-- end -->")
+        if not (found and end):
+            raise ValueError(f"there is no place for the table {name}")
+        text = f"{before}{mark}\n{table}\n{end}{after}"
+    return text
+
+
+def asked_table(table: Mapping[str, Asked], providers: Mapping[str, Mapping[str, Said]]) -> str:
+    """
+    Give a client's table as Markdown: what becomes of each field at each of the providers.
+
+    `providers` has their tables, by the names that head the columns.
+    """
+    rows = [
+        f"| field | {' | '.join(providers)} | |",
+        f"|---|{'---|' * len(providers)}---|",
+    ]
+    for name, row in table.items():
+        fates = " | ".join(_fate(row, said) for said in providers.values())
+        rows.append(f"| `{name}` | {fates} | {row.note}{_passing(row.harmless)} |")
     return "\n".join(rows) + "\n"
+
+
+def said_table(table: Mapping[str, Said]) -> str:
+    """Give a provider's table as Markdown: how each meaning is said to it."""
+    rows = ["| meaning | | how it is said |", "|---|---|---|"]
+    for name, row in table.items():
+        rows.append(f"| {name} | {row.fate} | {row.note}{_passing(row.harmless)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _fate(row: Asked, said: Mapping[str, Said]) -> Fate:
+    """Give what becomes of a field in the end: the kindest of its meanings' fates."""
+    fates = [said[meaning].fate for meaning in row.means]
+    for fate in Fate:
+        if fate in fates:
+            return fate
+    return row.fate
+
+
+def _passing(harmless: tuple[Any, ...]) -> str:
+    return "".join(f"; `{dumps(value).decode()}` passes" for value in harmless)

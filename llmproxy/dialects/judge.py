@@ -44,6 +44,16 @@ STATUS_OF: Mapping[str, int] = {
     "timeout_error": 504,
     "timeout": 504,
     "overloaded_error": 529,
+    # https://ai.google.dev/gemini-api/docs/troubleshooting
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
 }
 
 # OpenRouter and vLLM have the status itself as the code.
@@ -205,7 +215,8 @@ def error_fields(body: bytes) -> ErrorFields:
     Read an error body of any shape; never raises.
 
     OpenAI and Anthropic nest an object under `error`; vLLM and Mistral have its members on top,
-    Ollama a text under `error`, FastAPI servers a `detail`, Gemini a list around it.
+    Ollama a text under `error`, FastAPI servers a `detail`, Gemini a list around it. A response
+    of OpenAI's that failed is an event that has it within.
     """
     error = _error_object(body)
     message = error.get("message") or error.get("detail")
@@ -213,7 +224,7 @@ def error_fields(body: bytes) -> ErrorFields:
         message = _excerpt(body)
     return ErrorFields(
         message=_whole(message),
-        kind=_word(error.get("type")),
+        kind=_word(error.get("type")) or _word(error.get("status")),
         code=_word(error.get("code")),
         param=_word(error.get("param")),
     )
@@ -228,7 +239,8 @@ def _error_object(body: bytes) -> Json:
         parsed = parsed[0]
     if not isinstance(parsed, dict):
         return {}
-    error = parsed.get("error", parsed)
+    within = parsed.get("response")
+    error = (within if isinstance(within, dict) else parsed).get("error", parsed)
     if isinstance(error, str):
         return {"message": error}
     return error if isinstance(error, dict) else {}

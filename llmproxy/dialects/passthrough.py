@@ -33,12 +33,14 @@ KEPT_BYTES = 16 * 1024
 TAIL_BYTES = 64 * 1024
 
 # `"usage":null` comes in each chunk of an OpenAI stream; only an object is worth keeping.
-USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*(?=\{)')
+OBJECT = re.compile(rb"\s*:\s*(?=\{)")
 
 
 def with_model(call: Call, model: str) -> bytes:
     """Give the client's own bytes, with `model` in place of the one asked for."""
     name = orjson.dumps(model)
+    if call.addressed:
+        return call.raw
     if call.model_span is None:
         brace = call.raw.index(b"{") + 1
         comma = b"," if call.body else b""
@@ -61,6 +63,7 @@ class Passthrough:
         "_end_mark",
         "_last",
         "_provider",
+        "_usage_key",
         "_usage_read",
         "_wire",
         "complete",
@@ -74,6 +77,7 @@ class Passthrough:
         self.error: UpstreamStatusError | None = None
         self._wire = wire
         self._end_mark = wire.END_MARK
+        self._usage_key = wire.USAGE
         self._provider = provider
         self._cutter = EventCutter(limit)
         self._last: tuple[bytes, ...] = ()  # a deque takes 600 bytes more
@@ -105,7 +109,9 @@ class Passthrough:
         # `rfind` takes a third of the time of `in`, which asks for a buffer first.
         if not self.content:
             self._peek(out)
-        elif (at := out.rfind(b'"usage"')) >= 0 and USAGE_OBJECT.match(out, at):
+        elif (at := out.rfind(self._usage_key)) >= 0 and OBJECT.match(
+            out, at + len(self._usage_key)
+        ):
             self._usage_read = out
         if self.content and (
             out.rfind(self._end_mark) >= 0
@@ -225,7 +231,8 @@ class PlainTail:
         """Give the usage from the answer's end; StreamInterrupted if that is no object's end."""
         if not self._tail.rstrip().endswith(b"}"):
             raise StreamInterrupted("the provider broke its answer off before the end")
-        for found in reversed(list(USAGE_OBJECT.finditer(self._tail))):
+        usage_object = re.compile(re.escape(self._wire.USAGE) + OBJECT.pattern)
+        for found in reversed(list(usage_object.finditer(self._tail))):
             text = self._tail[found.end() :].decode("utf-8", "replace")
             try:
                 counts, _ = json.JSONDecoder().raw_decode(text)

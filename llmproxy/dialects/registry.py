@@ -1,25 +1,82 @@
-"""Which translator stands between which two dialects."""
+"""The dialects, and which translator stands between which two of them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ..config.schema import LimitsConfig
 from ..core.errors import NotExpressible
 from ..core.exchange import Call, Target
-from . import anthropic_messages, anthropic_wire, openai_chat, openai_wire, translation
+from .anthropic_messages import provider as anthropic_messages_provider
+from .anthropic_messages import wire as anthropic_messages_wire
+from .fields import asked_table, in_document, said_table
+from .gemini import wire as gemini_wire
+from .openai_chat import client as openai_chat_client
+from .openai_chat import wire as openai_chat_wire
+from .openai_responses import wire as openai_responses_wire
 from .passthrough import Passthrough, with_model
+from .sides import ClientSide, ProviderSide
+from .translation import Translation, translate
 from .translator import Translator
 from .wire import Wire, count
 
-WIRES: Mapping[str, Wire] = {wire.DIALECT: wire for wire in (openai_wire, anthropic_wire)}
 
-APIS: Mapping[str, str] = {
-    openai_wire.DIALECT: "OpenAI's Chat Completions API",
-    anthropic_wire.DIALECT: "Anthropic's Messages API",
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """
+    A wire vocabulary; `api` is what its vendor calls it.
+
+    Without a side it is not translated for clients, or providers, of that dialect.
+    """
+
+    api: str
+    wire: Wire
+    client: ClientSide | None = None
+    provider: ProviderSide | None = None
+
+
+DIALECTS: Mapping[str, Dialect] = {
+    openai_chat_wire.DIALECT: Dialect(
+        api="OpenAI's Chat Completions API",
+        wire=openai_chat_wire,
+        client=openai_chat_client,
+    ),
+    openai_responses_wire.DIALECT: Dialect(
+        api="OpenAI's Responses API",
+        wire=openai_responses_wire,
+    ),
+    anthropic_messages_wire.DIALECT: Dialect(
+        api="Anthropic's Messages API",
+        wire=anthropic_messages_wire,
+        provider=anthropic_messages_provider,
+    ),
+    gemini_wire.DIALECT: Dialect(
+        api="Gemini's API",
+        wire=gemini_wire,
+    ),
 }
-"""What the vendors call the dialects."""
 
-# What a client of the first can be told in the words of the second.
-PAIRS = frozenset({(openai_chat.DIALECT, anthropic_messages.DIALECT)})
+
+def document(text: str) -> str:
+    """Give docs/protocols.md with the tables of all dialects as they are."""
+    tables = {}
+    for name, dialect in DIALECTS.items():
+        others = {
+            other.api: other.provider.SAID
+            for other_name, other in DIALECTS.items()
+            if other.provider is not None and other_name != name
+        }
+        if dialect.client is not None:
+            tables[f"client {name}"] = asked_table(dialect.client.ASKED, others)
+        if dialect.provider is not None:
+            tables[f"provider {name}"] = said_table(dialect.provider.SAID)
+    return in_document(text, tables)
+
+
+def speaks(client: str, provider: str) -> bool:
+    """Say whether a client of the first can be served by a provider that speaks the second."""
+    if client == provider:
+        return True
+    return DIALECTS[client].client is not None and DIALECTS[provider].provider is not None
 
 
 def word(call: Call, dialect: str, target: Target, *, default_max_tokens: int) -> bytes:
@@ -31,12 +88,15 @@ def word(call: Call, dialect: str, target: Target, *, default_max_tokens: int) -
     """
     if dialect == call.dialect:
         return with_model(call, target.model)
-    if (call.dialect, dialect) in PAIRS:
-        return translation.word(call, target, default_max_tokens=default_max_tokens)
-    raise NotExpressible(
-        f"a request of {APIS[call.dialect]} is not translated for {target.provider}, which speaks "
-        f"{APIS[dialect]}: ask for a model at another provider, or ask in that API",
-        param="model",
+    client, provider = DIALECTS[call.dialect], DIALECTS[dialect]
+    if client.client is None or provider.provider is None:
+        raise NotExpressible(
+            f"a request of {client.api} is not translated for {target.provider}, which speaks "
+            f"{provider.api}: ask for a model at another provider, or ask in that API",
+            param="model",
+        )
+    return translate(
+        call, client.client, provider.provider, target, default_max_tokens=default_max_tokens
     )
 
 
@@ -46,9 +106,13 @@ def translator(
     """
     Give the translator for one answer to a call that `word` has put into `dialect`.
 
-    It keeps nothing of the call. `now` is wall time in seconds.
+    It keeps nothing of the call but what the answer must repeat. `now` is wall time in seconds.
     """
+    wire = DIALECTS[dialect].wire
     if dialect == call.dialect:
         choices = max(1, count(call.body.get("n")))
-        return Passthrough(WIRES[dialect], provider=provider, limit=limits.event, choices=choices)
-    return translation.Translation(call, provider=provider, limit=limits.event, now=now)
+        return Passthrough(wire, provider=provider, limit=limits.event, choices=choices)
+    client, side = DIALECTS[call.dialect].client, DIALECTS[dialect].provider
+    assert client is not None
+    assert side is not None
+    return Translation(call, client, side, wire, provider=provider, limit=limits.event, now=now)

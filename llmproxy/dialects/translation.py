@@ -1,7 +1,7 @@
 """
-Client and provider speak different dialects: OpenAI's chat completions from Anthropic's messages.
+Client and provider speak different dialects, which meet in the vocabulary of `chat.py`.
 
-Theory of operation. A request is checked field by field against the table, parsed into the
+Theory of operation. A request is checked field by field against both sides' tables, parsed into the
 neutral vocabulary and rendered anew. A stream runs through decoder, parser and renderer event by
 event; one read of the provider's gives one piece for the client. The provider's error event ends
 it: before the first content it is raised at once, so that the attempt may be repeated elsewhere;
@@ -19,25 +19,30 @@ from ..core.errors import (
 from ..core.exchange import Call, Json, Target
 from ..core.usage import Usage
 from ..framing.sse import Event, SseDecoder
-from . import anthropic_messages, anthropic_wire, openai_chat
-from .chat import MessageStarted
+from .chat import ChatEvent, MessageStarted
 from .errors import render_event
-from .fields import OPENAI_CHAT_TO_ANTHROPIC_MESSAGES, check_fields
+from .fields import check_asked, check_said, with_names
 from .json_text import dumps
 from .judge import stream_error
-from .wire import loads
+from .sides import ClientSide, ProviderSide
+from .wire import Wire, loads
 
 
-def word(call: Call, target: Target, *, default_max_tokens: int) -> bytes:
+def translate(
+    call: Call,
+    client: ClientSide,
+    provider: ProviderSide,
+    target: Target,
+    *,
+    default_max_tokens: int,
+) -> bytes:
     """Give the provider's body; InvalidRequest and NotExpressible name the field at fault."""
-    check_fields(call.body, OPENAI_CHAT_TO_ANTHROPIC_MESSAGES)
-    body = anthropic_messages.render_request(
-        openai_chat.parse_request(call.body),
-        model=target.model,
-        default_max_tokens=default_max_tokens,
+    names = check_asked(call.body, client.ASKED)
+    request = with_names(client.parse_request(call.body), names)
+    check_said(request, provider.SAID)
+    body = provider.render_request(
+        request, model=target.model, stream=call.stream, default_max_tokens=default_max_tokens
     )
-    if call.stream:
-        body["stream"] = True
     try:
         return dumps(body)
     except ValueError as error:
@@ -45,15 +50,17 @@ def word(call: Call, target: Target, *, default_max_tokens: int) -> bytes:
 
 
 class Translation:
-    """A Translator from the one dialect to the other. `skipped` counts events passed over."""
+    """A Translator from one dialect to another. `skipped` counts events passed over."""
 
     __slots__ = (
+        "_client",
         "_decoder",
-        "_now",
         "_parser",
         "_plain_usage",
         "_provider",
         "_renderer",
+        "_side",
+        "_wire",
         "content",
         "error",
         "skipped",
@@ -61,27 +68,37 @@ class Translation:
 
     told = False  # a provider's error is put into the client's words
 
-    def __init__(self, call: Call, *, provider: str, limit: int, now: int) -> None:
+    def __init__(
+        self,
+        call: Call,
+        client: ClientSide,
+        side: ProviderSide,
+        wire: Wire,
+        *,
+        provider: str,
+        limit: int,
+        now: int,
+    ) -> None:
         self.content = False
         self.skipped = 0
-        self._provider = provider
-        self._now = now
-        self._decoder = SseDecoder(limit)
-        self._parser = anthropic_messages.StreamParser()
-        self._renderer = openai_chat.StreamRenderer(
-            include_usage=openai_chat.include_usage(call.body), now=now, limit=limit
-        )
-        self._plain_usage: Usage | None = None
         self.error: UpstreamStatusError | None = None
+        self._client = call.dialect
+        self._provider = provider
+        self._side = side
+        self._wire = wire
+        self._decoder = SseDecoder(limit)
+        self._parser = side.parser(limit)
+        self._renderer = client.renderer(call.body, now=now, limit=limit)
+        self._plain_usage: Usage | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether `message_stop` has come."""
+        """Whether the end has come."""
         return self._parser.ended
 
     @property
     def whole(self) -> bool:
-        """The same: a message without its `message_stop` is not whole."""
+        """The same: a stream that is translated has said its end or is not whole."""
         return self.complete
 
     @property
@@ -90,72 +107,82 @@ class Translation:
         return self._plain_usage or self._parser.usage
 
     def feed(self, data: bytes) -> bytes:
-        """Give the chunks for one read, all in one piece."""
+        """Give the client's events for one read, all in one piece."""
         return self._translate(self._decoder.feed(data))
 
     def finish(self) -> bytes:
         """Give what an end without a blank line still held; StreamInterrupted without an end."""
         if self.error is not None:
             raise self.error
-        rest = self._translate(self._decoder.finish())
+        rest = [self._translate(self._decoder.finish())]
+        if not self.complete:
+            self._say(self._parser.finish(), rest)
         if not self.complete:
             raise StreamInterrupted(f"{self._provider} broke its answer off before the end")
-        return rest
+        return b"".join(rest)
 
     def answer(self, body: bytes) -> bytes:
-        """Give the `chat.completion` for a whole message."""
+        """Give the client's body for a whole answer."""
         try:
             parsed = loads(body)
         except ValueError:
             parsed = None
         if not isinstance(parsed, dict):
             raise UpstreamProtocolError(f"{self._provider} answered with what is no JSON object")
-        if anthropic_wire.is_error(Event("", body), parsed):
-            raise stream_error(provider=self._provider, dialect=anthropic_wire.DIALECT, body=body)
-        response = anthropic_messages.parse_response(parsed)
+        if self._wire.is_error(Event("", body), parsed):
+            raise self._error(body)
+        response = self._side.parse_response(parsed)
         self._plain_usage = response.usage
         try:
-            return dumps(openai_chat.render_response(response, now=self._now))
+            return dumps(self._renderer.response(response))
         except ValueError as error:
-            raise UpstreamProtocolError(
-                f"{self._provider}'s answer cannot be translated: {error}"
-            ) from error
+            raise self._untranslatable(error) from error
 
     def fail(self, error: LLMProxyError) -> bytes:
-        """Give the error as an event of the client's dialect, and no `[DONE]`."""
-        return render_event(error, openai_chat.DIALECT, "")
+        """Give the error as an event of the client's dialect, and no ending."""
+        return render_event(error, self._client, "")
 
     def _translate(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
         for event in events:
-            try:
-                body = loads(event.data)
-            except ValueError:
-                body = None
-            if not isinstance(body, dict):
+            body = self._body(event)
+            if body is None:
                 self.skipped += 1
                 continue
-            kind = body.get("type")
-            if not isinstance(kind, str):
-                kind = event.event
-            if kind != "content_block_delta" and anthropic_wire.is_error(event, body):
-                self.error = stream_error(
-                    provider=self._provider, dialect=anthropic_wire.DIALECT, body=event.data
-                )
+            if self._wire.is_error(event, body):
+                self.error = self._error(event.data)
                 if self.content and out:
                     break
                 raise self.error
-            self._say(kind, body, out)
+            try:
+                said = self._parser.feed(event, body)
+            except ValueError as error:
+                raise self._untranslatable(error) from error
+            self._say(said, out)
         return b"".join(out)
 
-    def _say(self, kind: str, body: Json, out: list[bytes]) -> None:
+    def _body(self, event: Event) -> Json | None:
+        """Give an event's JSON object; an empty one for a bare end mark, None for anything else."""
         try:
-            for said in self._parser.feed(kind, body):
-                if piece := self._renderer.feed(said):
+            body = loads(event.data)
+        except ValueError:
+            body = None
+        if isinstance(body, dict):
+            return body
+        return {} if self._wire.is_end(event, None) else None
+
+    def _say(self, said: list[ChatEvent], out: list[bytes]) -> None:
+        try:
+            for event in said:
+                if piece := self._renderer.feed(event):
                     out.append(piece)
                     if not self.content:
-                        self.content = type(said) is not MessageStarted
+                        self.content = type(event) is not MessageStarted
         except ValueError as error:
-            raise UpstreamProtocolError(
-                f"{self._provider}'s answer cannot be translated: {error}"
-            ) from error
+            raise self._untranslatable(error) from error
+
+    def _error(self, body: bytes) -> UpstreamStatusError:
+        return stream_error(provider=self._provider, dialect=self._wire.DIALECT, body=body)
+
+    def _untranslatable(self, error: ValueError) -> UpstreamProtocolError:
+        return UpstreamProtocolError(f"{self._provider}'s answer cannot be translated: {error}")

@@ -21,7 +21,7 @@ class Opening(Enum):
 
 
 class Wire(Protocol):
-    """A module of pure functions: `openai_wire`, `anthropic_wire`. Bodies are what JSON gave."""
+    """A dialect's `wire` module, of pure functions. Bodies are what JSON gave."""
 
     @property
     def DIALECT(self) -> str:  # noqa: N802 - a module's constant
@@ -30,6 +30,10 @@ class Wire(Protocol):
     @property
     def END_MARK(self) -> bytes:  # noqa: N802
         """Bytes without which no read holds the terminal event."""
+
+    @property
+    def USAGE(self) -> bytes:  # noqa: N802
+        """The key, in quotes, of the usage object, which a read that has one holds."""
 
     @property
     def PING(self) -> bytes:  # noqa: N802

@@ -26,7 +26,8 @@ class KeyRing:
         """
         Give whose key it is; with no keys configured, anyone is `anonymous`.
 
-        The arguments are the values of the `authorization` and `x-api-key` headers as they came.
+        The arguments are the values of the `authorization` header, and those of `x-api-key`,
+        `x-goog-api-key` and the like, as they came.
         Raises AuthenticationFailed, whose text holds nothing that was sent.
         """
         if not self._entries:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..core.errors import InvalidRequest, UpstreamStatusError
-from ..core.exchange import Call, HttpRequest
+from ..core.exchange import Call, HttpRequest, Target
 from ..core.secret import Mask, Secret
 
 FORWARDED = frozenset({"accept", "idempotency-key", "traceparent", "tracestate", "user-agent"})
@@ -30,9 +30,11 @@ class Provider(Protocol):
     def dialect(self, client: str) -> str:
         """Give the dialect to speak here with a client of dialect `client`."""
 
-    def request(self, call: Call, dialect: str, body: bytes, request_id: str) -> HttpRequest:
+    def request(
+        self, call: Call, target: Target, *, dialect: str, body: bytes, request_id: str
+    ) -> HttpRequest:
         """
-        Give the request that carries `body`, signed with the first key.
+        Give the request that carries `body` to the target, signed with the first key.
 
         Raises InvalidRequest where a header cannot pass.
         """
@@ -61,12 +63,19 @@ def forward(call: Call, further: frozenset[str]) -> dict[str, str]:
 
 
 def with_query(url: str, query: str) -> str:
-    """Append the client's query string as it was sent; InvalidRequest if it is not plain ASCII."""
+    """
+    Append the client's query string as it was sent; InvalidRequest if it is not plain ASCII.
+
+    What the address itself asks stands first, and is left out of the client's.
+    """
+    path, mark, own = url.partition("?")
+    if query and own:
+        query = "&".join(one for one in query.split("&") if one not in own.split("&"))
     if not query:
         return url
     if not (query.isascii() and query.isprintable()) or " " in query:
         raise InvalidRequest("the query string holds bytes that cannot be passed on")
-    return f"{url}?{query}"
+    return f"{path}?{own}&{query}" if mark else f"{url}?{query}"
 
 
 def returned(headers: Mapping[str, str]) -> dict[str, str]:

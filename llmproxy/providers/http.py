@@ -1,12 +1,14 @@
 """The providers that are reached over HTTP, as rows of one table: paths, keys, dialect."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote
 
 from .. import __version__
 from ..config.schema import ProviderConfig
+from ..config.vendors import vendor_of
 from ..core.errors import UpstreamStatusError
-from ..core.exchange import Call, HttpRequest
+from ..core.exchange import Call, HttpRequest, Target
 from ..core.secret import Mask
 from ..dialects.judge import judge
 from .base import forward, revealed, with_query
@@ -17,24 +19,25 @@ class Kind:
     """
     How a kind of provider is spoken to.
 
-    `paths` follow the base URL as that vendor's SDK has it; `auth` is the header that carries
-    the key and what stands before it; `fixed` are headers it demands where the client sends none.
+    `paths` has the dialects spoken there, the preferred one first, each with its path after the
+    base URL as that vendor's SDK has it, and `stream_paths` the path for streams where that is
+    another; `{model}` stands for the target's. `auth` is the header that carries the key and what
+    stands before it; `fixed` are headers it demands where the client sends none.
     """
 
     base_url: str
-    dialect: str
     paths: Mapping[str, str]
     models_path: str
     auth: tuple[str, str]
     fixed: Mapping[str, str]
+    stream_paths: Mapping[str, str] = field(default_factory=dict)
 
 
 KINDS: Mapping[str, Kind] = {
     # https://platform.openai.com/docs/api-reference/authentication
     "openai": Kind(
         base_url="https://api.openai.com/v1",
-        dialect="openai_chat",
-        paths={"openai_chat": "/chat/completions"},
+        paths={"openai_chat": "/chat/completions", "openai_responses": "/responses"},
         models_path="/models",
         auth=("authorization", "Bearer "),
         fixed={},
@@ -42,23 +45,35 @@ KINDS: Mapping[str, Kind] = {
     # https://docs.anthropic.com/en/api/overview#authentication
     "anthropic": Kind(
         base_url="https://api.anthropic.com",
-        dialect="anthropic_messages",
         paths={"anthropic_messages": "/v1/messages"},
         models_path="/v1/models?limit=1000",
         auth=("x-api-key", ""),
         fixed={"anthropic-version": "2023-06-01"},
     ),
+    # https://ai.google.dev/api
+    "gemini": Kind(
+        base_url="https://generativelanguage.googleapis.com",
+        paths={"gemini": "/v1beta/models/{model}:generateContent"},
+        stream_paths={"gemini": "/v1beta/models/{model}:streamGenerateContent?alt=sse"},
+        models_path="/v1beta/models?pageSize=1000",
+        auth=("x-goog-api-key", ""),
+        fixed={},
+    ),
 }
+
+APIS: Mapping[str, str] = {"chat": "openai_chat", "responses": "openai_responses"}
+"""The names of the option `apis`."""
 
 
 class HttpProvider:
-    """A provider behind a base URL, speaking the dialect of its kind."""
+    """A provider behind a base URL, speaking the dialects of its kind."""
 
     def __init__(self, name: str, config: ProviderConfig, *, via: str) -> None:
         kind = KINDS[config.kind]
         self.name = name
         self.default_max_tokens = config.default_max_tokens
         self._kind = kind
+        self._spoken = _spoken(kind, config)
         self._base = (config.base_url or kind.base_url).rstrip("/")
         self._further = frozenset(header.lower() for header in config.forward_headers)
         self._defaults = {"accept": "*/*", **kind.fixed, "user-agent": f"llmproxy/{__version__}"}
@@ -75,12 +90,18 @@ class HttpProvider:
         self.mask = Mask((*config.headers.values(), *config.keys))
 
     def dialect(self, client: str) -> str:
-        return self._kind.dialect
+        return client if client in self._spoken else self._spoken[0]
 
-    def request(self, call: Call, dialect: str, body: bytes, request_id: str) -> HttpRequest:
+    def request(
+        self, call: Call, target: Target, *, dialect: str, body: bytes, request_id: str
+    ) -> HttpRequest:
+        paths = self._kind.stream_paths if call.stream else self._kind.paths
+        path = paths.get(dialect) or self._kind.paths[dialect]
+        if "{" in path:
+            path = path.replace("{model}", quote(target.model, safe="/"))
         return HttpRequest(
             method="POST",
-            url=with_query(self._base + self._kind.paths[dialect], call.query),
+            url=with_query(self._base + path, call.query if dialect == call.dialect else ""),
             headers={
                 **self._defaults,
                 **forward(call, self._further),
@@ -126,6 +147,15 @@ class HttpProvider:
             return f'{asked}: likely base_url = "{self._base}/v1"'
         own = f'as its SDK has it, for instance "{self._kind.base_url}"'
         return f"{asked}: check base_url, which is written {own}"
+
+
+def _spoken(kind: Kind, config: ProviderConfig) -> tuple[str, ...]:
+    """Give the dialects spoken there, the preferred one first."""
+    if config.apis is not None:
+        return tuple(APIS[name] for name in config.apis)
+    vendor = vendor_of(config.kind, config.base_url)
+    without = frozenset() if vendor is None else frozenset(map(APIS.__getitem__, vendor.lacks))
+    return tuple(dialect for dialect in kind.paths if dialect not in without)
 
 
 def _is_of_an_api(error: UpstreamStatusError) -> bool:

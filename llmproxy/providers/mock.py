@@ -1,16 +1,20 @@
-"""The built-in provider: no address, no key, and every dialect its clients speak."""
+"""The built-in provider: no address and no key."""
 
 from collections.abc import Mapping
 
 from ..config.schema import ProviderConfig
 from ..core.errors import UpstreamStatusError
-from ..core.exchange import Call, HttpRequest
+from ..core.exchange import Call, HttpRequest, Target
 from ..core.secret import Mask
+from ..dialects.anthropic_messages.wire import DIALECT as ANTHROPIC
 from ..dialects.judge import judge
+from ..dialects.openai_chat.wire import DIALECT as OPENAI_CHAT
+
+SPOKEN = frozenset({OPENAI_CHAT, ANTHROPIC})
 
 
 class MockProvider:
-    """Speaks the client's own dialect; `upstream/mock.py` answers."""
+    """Speaks the two elder dialects itself; `upstream/mock.py` answers."""
 
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name
@@ -18,9 +22,11 @@ class MockProvider:
         self.mask = Mask(())
 
     def dialect(self, client: str) -> str:
-        return client
+        return client if client in SPOKEN else OPENAI_CHAT
 
-    def request(self, call: Call, dialect: str, body: bytes, request_id: str) -> HttpRequest:
+    def request(
+        self, call: Call, target: Target, *, dialect: str, body: bytes, request_id: str
+    ) -> HttpRequest:
         return HttpRequest(method="POST", url=f"mock:{dialect}", headers={}, body=body)
 
     def signed(self, request: HttpRequest, key: int) -> HttpRequest:

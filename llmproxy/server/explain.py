@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..config.schema import Config
 from ..core.errors import InvalidRequest
 from ..core.exchange import Json, Principal, Target
-from ..dialects.registry import PAIRS
+from ..dialects.registry import speaks
 from ..policy.keys import ANONYMOUS, principal_of
 from ..providers.base import Provider
 from ..resilience.breaker import Circuit, State
@@ -92,13 +92,14 @@ def _of_circuit(circuit: Circuit) -> str | None:
 def _clients(provider: Provider) -> dict[str, str]:
     """Say how clients of each endpoint are served there."""
     served = {}
-    for endpoint in ENDPOINTS:
-        if endpoint.dialect is not None:
-            spoken = provider.dialect(endpoint.dialect)
-            if spoken == endpoint.dialect:
-                served[endpoint.path] = "as it is"
-            elif (endpoint.dialect, spoken) in PAIRS:
-                served[endpoint.path] = "translated"
+    paths = {endpoint.dialect: endpoint.shown for endpoint in reversed(ENDPOINTS)}
+    for dialect, path in reversed(paths.items()):
+        if dialect is not None:
+            spoken = provider.dialect(dialect)
+            if spoken == dialect:
+                served[path] = "as it is"
+            elif speaks(dialect, spoken):
+                served[path] = "translated"
             else:
-                served[endpoint.path] = "passed over: not translated"
+                served[path] = "passed over: not translated"
     return served

@@ -9,16 +9,17 @@ from aiohttp import StreamReader, web
 from ..config.schema import LimitsConfig
 from ..core.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedEncoding
 from ..core.exchange import Exchange
-from ..dialects.call import parse_call
+from ..dialects.call import Address, parse_call
 from .relay import relay
 from .services import EXCHANGE, SERVICES
 
 SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
 SDK_FIRST = 0.25  # seconds
+STREAM_PATH = ":streamGenerateContent"
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
-    """Answer a chat call of either dialect."""
+    """Answer a chat call of any dialect."""
     exchange = request[EXCHANGE]
     services = request.app[SERVICES]
     plan, pulse = services.plan, services.pulse
@@ -27,8 +28,9 @@ async def chat(request: web.Request) -> web.StreamResponse:
         await _read_body(request, exchange, config.limits),
         dialect=exchange.dialect,
         headers=exchange.headers,
-        query=request.rel_url.raw_query_string,
+        query=_query(request.rel_url.raw_query_string),
         default_model=config.server.default_model,
+        address=_address(request),
     )
     exchange.model = exchange.call.model
     exchange.stream = exchange.call.stream
@@ -58,6 +60,18 @@ async def chat(request: web.Request) -> web.StreamResponse:
     finally:
         if beat is not None:
             pulse.leave(beat)
+
+
+def _query(query: str) -> str:
+    """Give the query string as it came, but for a key of the client's, as Gemini's clients send."""
+    if "key=" not in query:
+        return query
+    return "&".join(one for one in query.split("&") if not one.startswith("key="))
+
+
+def _address(request: web.Request) -> Address | None:
+    model = request.match_info.get("model")
+    return None if model is None else Address(model, request.path.endswith(STREAM_PATH))
 
 
 async def _read_body(request: web.Request, exchange: Exchange, limits: LimitsConfig) -> bytes:

@@ -4,7 +4,12 @@ from collections.abc import Mapping
 
 from ..core.exchange import Exchange
 
-ID_HEADERS: Mapping[str, str] = {"openai_chat": "x-request-id", "anthropic_messages": "request-id"}
+ID_HEADERS: Mapping[str, str] = {
+    "openai_chat": "x-request-id",
+    "openai_responses": "x-request-id",
+    "anthropic_messages": "request-id",
+    "gemini": "x-request-id",
+}
 """Where each dialect's SDK looks for a request's id: the provider's, or ours where it has none."""
 
 STREAM_HEADERS: Mapping[str, str] = {"cache-control": "no-store", "x-accel-buffering": "no"}

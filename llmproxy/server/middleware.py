@@ -26,6 +26,7 @@ from ..core.errors import (
 )
 from ..core.exchange import Exchange, Outcome
 from ..dialects.errors import render_error, render_event
+from ..dialects.gemini.wire import DIALECT as GEMINI
 from ..providers.base import returned
 from ..resilience.outcome import outcome_of
 from ..resilience.watch import Watch
@@ -65,7 +66,7 @@ def observing(services: Services, via: str) -> Middleware:
             )
         exchange.principal = services.plan.keys.authenticate(
             authorization=request.headers.getall("Authorization", ()),
-            api_key=request.headers.getall("X-Api-Key", ()),
+            api_key=_api_keys(request, exchange.dialect),
         )
         exchange.watch = watch = Watch(watches)
         return watch
@@ -101,6 +102,15 @@ def observing(services: Services, via: str) -> Middleware:
         return response
 
     return observe
+
+
+def _api_keys(request: web.Request, dialect: str) -> Sequence[str]:
+    """Give the values of the places, beside `authorization`, where SDKs put a key."""
+    keys = request.headers.getall("X-Api-Key", ())
+    if dialect != GEMINI:
+        return keys
+    named = request.query.getall("key", ())
+    return (*keys, *request.headers.getall("X-Goog-Api-Key", ()), *named)
 
 
 def noting_unparsed(

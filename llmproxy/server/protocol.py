@@ -50,7 +50,7 @@ LENGTH, CODING = istr("Content-Length"), istr("Transfer-Encoding")
 AUTHORITY = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 # https://www.rfc-editor.org/rfc/rfc9112#section-3: a request line; without a version it is HTTP/0.9
 REQUEST_LINE = re.compile(rb"[^\r\n ]+ (?:[^\r\n ]+ HTTP/([0-9]\.[0-9])|/[^\r\n ]*)\r?\n")
-API_LINE = re.compile(rb"\s*(\w+)\s+(?:\w+://[^/\s]*)?(%b[^?\s]*)" % API.encode())
+API_LINE = re.compile(rb"\s*(\w+)\s+(?:\w+://[^/\s]*)?((?:%b)[^?\s]*)" % "|".join(API).encode())
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _data_received = web.RequestHandler.data_received  # quicker than by super(), at each read
 

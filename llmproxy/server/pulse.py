@@ -26,7 +26,7 @@ from aiohttp import web
 
 from ..core.exchange import Clock, Exchange
 from ..core.reply import Reply
-from ..dialects.registry import WIRES
+from ..dialects.registry import DIALECTS
 from .headers import ID_HEADERS, STREAM_HEADERS, own_headers
 
 LOOK = 1.0  # seconds between two looks, at most
@@ -75,7 +75,7 @@ class Beat:
         self.every = every
         self._request = request
         self._exchange = exchange
-        self._ping = WIRES[exchange.dialect].PING
+        self._ping = DIALECTS[exchange.dialect].wire.PING
         self._response: web.StreamResponse | None = None
         self._reply: Reply | None = None
         self._spoke = exchange.started

@@ -18,7 +18,7 @@ from ..core.errors import UpstreamProtocolError, UpstreamStatusError, UpstreamTi
 from ..core.exchange import Attempt, Call, Clock, Exchange, HttpRequest, Target
 from ..core.reply import Reply, Send
 from ..dialects.passthrough import PlainTail
-from ..dialects.registry import WIRES, translator, word
+from ..dialects.registry import DIALECTS, translator, word
 from ..dialects.translator import Translator
 from ..providers.base import Provider, returned
 from .send import WIRE_ERRORS, Answer, Upstream, broke_off
@@ -54,7 +54,9 @@ class Speaker:
             assert call is not None
             dialect = self._provider.dialect(call.dialect)
             body = word(call, dialect, target, default_max_tokens=self._provider.default_max_tokens)
-            exchange.request = self._provider.request(call, dialect, body, exchange.id)
+            exchange.request = self._provider.request(
+                call, target, dialect=dialect, body=body, request_id=exchange.id
+            )
             exchange.key = 0
             return await send(exchange, target)
 
@@ -194,7 +196,7 @@ class Speaker:
                     f"{self._provider.name} answered a request for a stream with a plain body"
                 )
         elif flows:
-            tail = PlainTail(WIRES[exchange.dialect])
+            tail = PlainTail(DIALECTS[exchange.dialect].wire)
             tail.feed(body)
             body, held = self._provider.mask.split(body)
             rest = self._flow(answer, exchange.attempts[-1], held, tail)

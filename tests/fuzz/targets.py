@@ -28,7 +28,7 @@ from llmproxy.dialects.call import parse_call
 from llmproxy.dialects.errors import render_error, render_event
 from llmproxy.dialects.judge import LONGEST_WAIT, judge, retry_after, stream_error
 from llmproxy.dialects.passthrough import PlainTail, with_model
-from llmproxy.dialects.registry import PAIRS, WIRES, translator, word
+from llmproxy.dialects.registry import DIALECTS, speaks, translator, word
 from llmproxy.dialects.translator import Translator
 from llmproxy.framing.http_head import head_of
 from llmproxy.framing.sse import EventCutter, SseDecoder, parse_events
@@ -40,6 +40,14 @@ SMALL = 64
 NOW = 1_700_000_000
 CUTS = 8
 KEY = "sk-very/secret"
+
+
+PAIRS = [
+    (client, provider)
+    for client in DIALECTS
+    for provider in DIALECTS
+    if client != provider and speaks(client, provider)
+]
 
 
 def reads(data: bytes) -> list[bytes]:
@@ -99,8 +107,8 @@ def _call(raw: bytes, dialect: str) -> Call:
 
 def request(data: bytes) -> None:
     """A call in any dialect is worded in any other as JSON, or refused as the client's error."""
-    for client in WIRES:
-        for provider in WIRES:
+    for client in DIALECTS:
+        for provider in DIALECTS:
             try:
                 said = word(
                     _call(data, client),
@@ -198,7 +206,7 @@ def _reasons(data: bytes) -> bool:
 
 def answer(data: bytes) -> None:
     """A plain body is an answer in the client's JSON, or an UpstreamError."""
-    for client, provider in [*((name, name) for name in WIRES), *PAIRS]:
+    for client, provider in [*((name, name) for name in DIALECTS), *PAIRS]:
         reader = new_translator(client, provider)
         try:
             said = reader.answer(data)
@@ -212,7 +220,7 @@ def answer(data: bytes) -> None:
 def large_answer(data: bytes) -> None:
     """A plain body that flows is whole only if an object may end where it does."""
     pieces = reads(data)
-    for wire in WIRES.values():
+    for wire in (dialect.wire for dialect in DIALECTS.values()):
         tail = PlainTail(wire)
         for piece in pieces:
             tail.feed(piece)
@@ -227,14 +235,14 @@ def large_answer(data: bytes) -> None:
 def error_body(data: bytes) -> None:
     """Any error of a provider's, at any status, becomes one of either dialect's."""
     status = 300 + data[0] % 256 if data else 500
-    for dialect in WIRES:
+    for dialect in DIALECTS:
         for error in (
             judge(
                 provider="far", status=status, headers={}, body=data[1:], dialect=dialect, now=NOW
             ),
             stream_error(provider="far", dialect=dialect, body=data[1:]),
         ):
-            for client in WIRES:
+            for client in DIALECTS:
                 rendered = render_error(error, client, "req")
                 assert 400 <= rendered.status < 600
                 assert json.loads(rendered.body)["error"]

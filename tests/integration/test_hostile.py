@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmproxy.dialects.fields import OPENAI_CHAT_TO_ANTHROPIC_MESSAGES
+from llmproxy.dialects.openai_chat.client import ASKED
 from llmproxy.testing.answers import anthropic_plain, openai_plain
 from llmproxy.testing.provider import End, Provider, Request, Step, answer, chunk, head
 from tests.support.gateway import HELLO, Command, model, provider
@@ -37,7 +37,7 @@ ODD: list[Any] = [
     {"type": "function"}, {"x": {"y": []}}, [{"role": "user"}], [{"type": "text", "text": 7}],
     [{"role": "user", "content": [7]}], [{"role": "tool", "content": {}}],
 ]  # fmt: skip
-FIELDS = sorted({*OPENAI_CHAT_TO_ANTHROPIC_MESSAGES, "system", "stop_sequences", "max_tokens", "x"})
+FIELDS = sorted({*ASKED, "system", "stop_sequences", "max_tokens", "x"})
 
 
 @pytest.mark.parametrize(

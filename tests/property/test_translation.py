@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from llmproxy.core.errors import StreamInterrupted
 from llmproxy.core.exchange import Json, Target
-from llmproxy.dialects.anthropic_messages import parse_response
+from llmproxy.dialects.anthropic_messages.provider import parse_response
 from llmproxy.dialects.call import parse_call
-from llmproxy.dialects.openai_chat import parse_request, render_response
+from llmproxy.dialects.openai_chat.client import parse_request, render_response
 from llmproxy.dialects.registry import word
 from llmproxy.dialects.translator import Translator
 from tests.fuzz.targets import new_translator

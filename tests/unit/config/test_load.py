@@ -156,7 +156,7 @@ def test_all_problems_are_told_at_once() -> None:
         "retry.max_delay: the number has to be above 0",
         "keys[0].nam: unknown key (did you mean name?)",
         "keys[0].name: missing",
-        'providers.a.kind: "opnai" is none of openai, anthropic, mock (did you mean openai?)',
+        'providers.a.kind: "opnai" is none of openai, anthropic, gemini, mock (did you mean openai?)',
         "providers.b.max_in_flight: a whole number is expected, not true or false",
     ]
 

@@ -20,6 +20,7 @@ WHOLE = re.sub(r"(?m)^#(?=[a-z\[])", "", EXAMPLE)  # with its commented-out opti
 ENV = {
     "OPENAI_API_KEY": "k1",
     "ANTHROPIC_API_KEY": "k2",
+    "GEMINI_API_KEY": "k9",
     "INSIDE_KEY_A": "k3",
     "INSIDE_KEY_B": "k6",
     "INSIDE_TOKEN": "k4",

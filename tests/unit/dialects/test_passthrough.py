@@ -13,9 +13,9 @@ from llmproxy.core.errors import (
 )
 from llmproxy.core.exchange import Call
 from llmproxy.core.usage import Usage
-from llmproxy.dialects import anthropic_wire, openai_wire
 from llmproxy.dialects.call import parse_call
 from llmproxy.dialects.passthrough import KEPT_BYTES, TAIL_BYTES, Passthrough, PlainTail, with_model
+from llmproxy.dialects.registry import DIALECTS
 from llmproxy.dialects.translator import Translator
 from tests.support.sse import cut
 
@@ -24,7 +24,7 @@ RAW = b' { "x":1.0, "model" : "gpt-4","messages":[{"content":"\\u00e9"}],"n":1e2
 
 
 def passthrough(dialect: str = "openai_chat") -> Translator:
-    wire = openai_wire if dialect == "openai_chat" else anthropic_wire
+    wire = DIALECTS[dialect].wire
     return Passthrough(wire, provider="far", limit=LIMIT)
 
 
@@ -415,7 +415,7 @@ def test_an_error_of_ours_is_an_event_of_the_clients_dialect() -> None:
 
 
 def tail_of(body: bytes, size: int = 1000) -> PlainTail:
-    tail = PlainTail(openai_wire)
+    tail = PlainTail(DIALECTS["openai_chat"].wire)
     for start in range(0, len(body), size):
         tail.feed(body[start : start + size])
     return tail

@@ -7,7 +7,7 @@ from llmproxy.config.schema import LimitsConfig
 from llmproxy.core.errors import NotExpressible
 from llmproxy.core.exchange import Call, Target
 from llmproxy.dialects.passthrough import Passthrough
-from llmproxy.dialects.registry import WIRES, translator, word
+from llmproxy.dialects.registry import DIALECTS, translator, word
 from llmproxy.dialects.translation import Translation
 from llmproxy.dialects.translator import Translator
 
@@ -29,7 +29,7 @@ def between(client: str, provider: str) -> Translator:
     return translator(call_of(client), provider, provider="p", limits=LimitsConfig(), now=1)
 
 
-@pytest.mark.parametrize("dialect", WIRES)
+@pytest.mark.parametrize("dialect", DIALECTS)
 def test_the_same_dialect_passes_through(dialect: str) -> None:
     assert isinstance(between(dialect, dialect), Passthrough)
 

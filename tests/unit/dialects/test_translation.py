@@ -18,10 +18,11 @@ from llmproxy.core.errors import (
 )
 from llmproxy.core.exchange import Call, Json, Target
 from llmproxy.core.usage import Usage
-from llmproxy.dialects.anthropic_messages import MOST_CALLS, StreamParser
-from llmproxy.dialects.fields import OPENAI_CHAT_TO_ANTHROPIC_MESSAGES
+from llmproxy.dialects.anthropic_messages.provider import MOST_CALLS, Parser
+from llmproxy.dialects.openai_chat.client import ASKED
 from llmproxy.dialects.registry import translator, word
 from llmproxy.dialects.translation import Translation
+from llmproxy.framing.sse import Event
 
 
 def said(call: Call, model: str = "claude-sonnet-4-5") -> bytes:
@@ -280,10 +281,13 @@ def test_tool_calls_that_are_never_ended_are_not_held_without_bounds() -> None:
 
 
 def test_what_is_not_read_of_counts_and_of_an_end_is_not_kept() -> None:
-    parser = StreamParser()
+    parser = Parser()
 
     for name in ("a", "b"):
-        parser.feed("message_delta", {"delta": {name: 1}, "usage": {name: 1, "output_tokens": 2}})
+        parser.feed(
+            Event("message_delta", b""),
+            {"delta": {name: 1}, "usage": {name: 1, "output_tokens": 2}},
+        )
 
     assert parser._last == {}
     assert parser._counts == {"output_tokens": 2}
@@ -374,7 +378,7 @@ ANYTHING = st.recursive(
 
 
 @given(
-    st.dictionaries(st.sampled_from(sorted(OPENAI_CHAT_TO_ANTHROPIC_MESSAGES)), ANYTHING),
+    st.dictionaries(st.sampled_from(sorted(ASKED)), ANYTHING),
     st.sampled_from(["claude-sonnet-4-5", "claude-opus-5"]),
 )
 @settings(deadline=None)

@@ -6,7 +6,7 @@ import pytest
 
 from llmproxy.config.schema import ProviderConfig
 from llmproxy.core.errors import InvalidRequest
-from llmproxy.core.exchange import Call, HttpRequest
+from llmproxy.core.exchange import Call, HttpRequest, Target
 from llmproxy.core.secret import Secret
 from llmproxy.providers.base import returned
 from llmproxy.providers.http import HttpProvider
@@ -38,7 +38,13 @@ def anthropic(**options: object) -> HttpProvider:
 
 
 def ask(provider: HttpProvider, asked: Call) -> HttpRequest:
-    return provider.request(asked, provider.dialect(asked.dialect), b"{}", "req_1")
+    return provider.request(
+        asked,
+        Target(provider=provider.name, model=asked.model),
+        dialect=provider.dialect(asked.dialect),
+        body=b"{}",
+        request_id="req_1",
+    )
 
 
 def test_the_base_url_is_as_each_vendors_sdk_has_it() -> None:

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmproxy.core.usage import Usage
-from llmproxy.dialects import openai_wire
+from llmproxy.dialects.openai_chat import wire
 from llmproxy.dialects.wire import Opening, body_of
 from llmproxy.framing.sse import Event
 
 
 def opening(data: bytes, name: str = "") -> Opening:
     event = Event(name, data)
-    return openai_wire.opening(event, body_of(event))
+    return wire.opening(event, body_of(event))
 
 
 def delta(**members: Any) -> bytes:
@@ -98,19 +98,19 @@ def test_errors_of_every_vendor_are_known(data: bytes, name: str) -> None:
 def test_a_stream_is_whole_when_each_choice_has_its_finish_reason(
     bodies: list[Any], whole: bool
 ) -> None:
-    assert openai_wire.finished(bodies, 1) is whole
+    assert wire.finished(bodies, 1) is whole
 
 
 def test_a_stream_is_not_whole_while_a_choice_that_was_asked_for_is_not_in_sight() -> None:
     finished = {"choices": [{"index": 0, "finish_reason": "stop"}]}
     other = {"choices": [{"index": 1, "finish_reason": "stop"}]}
 
-    assert not openai_wire.finished([finished], 2)
-    assert openai_wire.finished([finished, other], 2)
+    assert not wire.finished([finished], 2)
+    assert wire.finished([finished, other], 2)
 
 
 def test_usage_counts_the_whole_prompt_and_its_parts() -> None:
-    counts = openai_wire.counts(
+    counts = wire.counts(
         {
             "usage": {
                 "prompt_tokens": 100,
@@ -122,7 +122,7 @@ def test_usage_counts_the_whole_prompt_and_its_parts() -> None:
     )
 
     assert counts is not None
-    assert openai_wire.usage(counts) == Usage(
+    assert wire.usage(counts) == Usage(
         input_tokens=100,
         output_tokens=20,
         cache_read_input_tokens=60,
@@ -134,17 +134,17 @@ def test_usage_counts_the_whole_prompt_and_its_parts() -> None:
 def test_usage_in_groqs_own_place_is_found() -> None:
     body = {"x_groq": {"usage": {"prompt_tokens": 1}}, "usage": None}
 
-    assert openai_wire.counts(body) == {"prompt_tokens": 1}
+    assert wire.counts(body) == {"prompt_tokens": 1}
 
 
 @pytest.mark.parametrize("counts", [{}, {"total_tokens": 3}])
 def test_a_usage_object_without_counts_is_none(counts: dict[str, Any]) -> None:
-    assert openai_wire.usage(counts) is None
+    assert wire.usage(counts) is None
 
 
 @pytest.mark.parametrize("odd", ["7", -1, 1.5, None, True, [1]])
 def test_a_count_that_is_no_count_is_zero(odd: Any) -> None:
-    found = openai_wire.usage({"prompt_tokens": odd, "completion_tokens": 2})
+    found = wire.usage({"prompt_tokens": odd, "completion_tokens": 2})
 
     assert found == Usage(output_tokens=2)
 
@@ -165,8 +165,8 @@ COUNTS = ["prompt_tokens", "prompt_tokens_details", "completion_tokens_details"]
 def test_no_body_is_too_odd_to_be_looked_at(body: Any) -> None:
     event = Event("", b"")
 
-    openai_wire.opening(event, body)
-    openai_wire.finished([body], 1)
-    counts = openai_wire.counts(body)
+    wire.opening(event, body)
+    wire.finished([body], 1)
+    counts = wire.counts(body)
 
-    assert counts is None or openai_wire.usage(counts) is None or counts
+    assert counts is None or wire.usage(counts) is None or counts

@@ -8,13 +8,14 @@ count as neither content nor end.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..core.exchange import Json
-from ..core.usage import Usage
-from ..framing.sse import Event
-from .wire import Opening, count, part
+from ...core.exchange import Json
+from ...core.usage import Usage
+from ...framing.sse import Event
+from ..wire import Opening, count, part
 
 DIALECT: Final = "anthropic_messages"
 END_MARK: Final = b"message_stop"
+USAGE: Final = b'"usage"'
 PING: Final = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 

@@ -8,14 +8,15 @@ https://docs.anthropic.com/en/api/messages.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
-from ..core.errors import UpstreamProtocolError
-from ..core.exchange import Json
-from ..core.usage import Usage
-from . import anthropic_wire
-from .chat import (
+from ...core.errors import UpstreamProtocolError
+from ...core.exchange import Json
+from ...core.usage import Usage
+from ...framing.sse import Event
+from ..chat import (
     AnswerPart,
+    Audio,
     BlockEnded,
     ChatEvent,
     ChatRequest,
@@ -30,11 +31,13 @@ from .chat import (
     MessageStarted,
     Part,
     RedactedThinking,
+    Refusal,
     Role,
     Stop,
     Text,
     TextDelta,
     Thinking,
+    ThinkingConfig,
     ThinkingDelta,
     Tool,
     ToolCall,
@@ -42,13 +45,41 @@ from .chat import (
     ToolCallStarted,
     ToolResult,
 )
-from .fields import inexpressible
-from .json_text import dumps
-from .wire import part as part_of
-
-DIALECT: Final = anthropic_wire.DIALECT
+from ..fields import Said, inexpressible, refused, said, unsaid
+from ..json_text import dumps
+from ..wire import part as part_of
+from . import wire
 
 # requests ---------------------------------------------------------------------------------------
+
+SAID: Mapping[str, Said] = {
+    "max_tokens": said("`max_tokens`; without it `default_max_tokens`"),
+    "temperature": said("as it is; 1, the default, is left out; over 1 is refused (it ends there)"),
+    "top_p": said("as it is; 1, the default, is left out"),
+    "top_k": said("as it is"),
+    "stop": said("`stop_sequences`; one of white space alone is refused, as Anthropic does"),
+    "tools": said(
+        "`tools`; that they are strict is dropped (Anthropic compiles strict schemas only within "
+        "limits of its own)"
+    ),
+    "tool_choice": said("`tool_choice`"),
+    "parallel_tool_calls": said("false: `disable_parallel_tool_use`"),
+    "json_format": said("`output_config.format`; one without a schema is refused"),
+    "effort": said(
+        "`output_config.effort` with adaptive thinking, or a thinking budget for older models"
+    ),
+    "thinking": said("`thinking`"),
+    "user": said("`metadata.user_id`, unless it is an e-mail address or a telephone number"),
+    "metadata": unsaid("labels for another vendor's dashboard"),
+    "store": unsaid("nothing is stored for later at Anthropic"),
+    "seed": unsaid("a best effort elsewhere too"),
+    "service_tier": unsaid("another vendor's price list"),
+    "verbosity": unsaid("a hint about style"),
+    "prompt_cache_key": unsaid("Anthropic's cache is told by `cache_control`"),
+    "prompt_cache_retention": unsaid("Anthropic's cache is told by `cache_control`"),
+    "frequency_penalty": refused("Anthropic has no penalties", 0),
+    "presence_penalty": refused("Anthropic has no penalties", 0),
+}
 
 # Tokens to think with. Older models take the number as a budget; for the others it is what
 # `max_tokens`, which counts thinking too, is widened by where the client names no limit.
@@ -73,11 +104,13 @@ OLDER_CLAUDE = re.compile(r"claude-(?:\d|instant|(?:opus|sonnet|haiku)-4(?![-.][
 PERSONAL = re.compile(r".*@.*|\+?[\d ()./-]{7,}", re.DOTALL)
 
 
-def render_request(request: ChatRequest, *, model: str, default_max_tokens: int) -> Json:
+def render_request(
+    request: ChatRequest, *, model: str, stream: bool, default_max_tokens: int
+) -> Json:
     """Give the body of a request; raises NotExpressible, naming the field, where it cannot say."""
     system, messages = _conversation(request.messages)
     if not messages:
-        raise inexpressible("messages", "Anthropic needs one with content")
+        raise inexpressible(request.name_of("messages"), "Anthropic needs one with content")
     body: Json = {
         "model": model,
         "max_tokens": request.max_tokens or default_max_tokens,
@@ -88,10 +121,12 @@ def render_request(request: ChatRequest, *, model: str, default_max_tokens: int)
     _add_tools(body, request)
     _add_sampling(body, request)
     if request.json_format is not None:
-        body["output_config"] = {"format": _json_format(request.json_format.schema)}
+        body["output_config"] = {"format": _json_format(request)}
     if request.user is not None and not PERSONAL.fullmatch(request.user):
         body["metadata"] = {"user_id": request.user}
     _add_thinking(body, request, model)
+    if stream:
+        body["stream"] = True
     return body
 
 
@@ -107,7 +142,7 @@ def _conversation(messages: tuple[Message, ...]) -> tuple[list[Json], list[Json]
     system: list[Json] = []
     turns: list[Json] = []
     for message in messages:
-        blocks = [_block(part) for part in message.parts if not _is_blank(part)]
+        blocks = [_block(part) for part in message.parts if not _is_left_out(part)]
         if message.role is Role.SYSTEM:
             system += blocks
         elif turns and turns[-1]["role"] == message.role:
@@ -121,18 +156,30 @@ def _conversation(messages: tuple[Message, ...]) -> tuple[list[Json], list[Json]
     return system, turns
 
 
-def _is_blank(part: Part) -> bool:
-    """Whether this says nothing: Anthropic refuses such text, which beside tool calls is usual."""
-    return isinstance(part, Text) and not part.text.strip()
+def _is_left_out(part: Part) -> bool:
+    """
+    Whether this is not said: blank text, which Anthropic refuses, and others' reasoning.
+
+    Blank text is usual beside tool calls.
+    """
+    match part:
+        case Text() | Refusal():
+            return not part.text.strip()
+        case Thinking() | RedactedThinking():
+            return part.by != wire.DIALECT
+        case _:
+            return False
 
 
-def _block(part: Part) -> Json:  # noqa: PLR0911 - one a case
+def _block(part: Part) -> Json:  # noqa: C901, PLR0911 - one a case
     match part:
         case Text():
             return _marked({"type": "text", "text": part.text}, part.cache_control)
         case Image():
             return _marked({"type": "image", "source": _source(part.source)}, part.cache_control)
         case Document():
+            if isinstance(part.source, Inline) and part.source.media_type != "application/pdf":
+                raise inexpressible(part.at, "only PDF files are taken")
             block: Json = {"type": "document", "source": _source(part.source)}
             if part.title is not None:
                 block["title"] = part.title
@@ -150,6 +197,10 @@ def _block(part: Part) -> Json:  # noqa: PLR0911 - one a case
             return {"type": "thinking", "thinking": part.text, "signature": part.signature}
         case RedactedThinking():
             return {"type": "redacted_thinking", "data": part.data}
+        case Refusal():
+            return {"type": "text", "text": part.text}
+        case Audio():
+            raise inexpressible(part.at, "Anthropic does not listen to audio")
         case _:
             assert_never(part)
 
@@ -162,7 +213,7 @@ def _source(source: Link | Inline) -> Json:
 
 def _tool_result(result: ToolResult) -> Json:
     block: Json = {"type": "tool_result", "tool_use_id": result.id}
-    if content := [_block(part) for part in result.content if not _is_blank(part)]:
+    if content := [_block(part) for part in result.content if not _is_left_out(part)]:
         block["content"] = content
     if result.is_error:
         block["is_error"] = True
@@ -210,7 +261,7 @@ def _add_sampling(body: Json, request: ChatRequest) -> None:
     # 1 is the default of both; current models refuse the fields, which frameworks send by habit.
     if request.temperature is not None and request.temperature != 1:
         if request.temperature > 1:
-            raise inexpressible("temperature", "Anthropic's ends at 1")
+            raise inexpressible(request.name_of("temperature"), "Anthropic's ends at 1")
         body["temperature"] = request.temperature
     if request.top_p is not None and request.top_p != 1:
         body["top_p"] = request.top_p
@@ -218,14 +269,19 @@ def _add_sampling(body: Json, request: ChatRequest) -> None:
         body["top_k"] = request.top_k
     if request.stop:
         if not all(sequence.strip() for sequence in request.stop):
-            raise inexpressible("stop", "Anthropic takes no sequence of white space alone")
+            raise inexpressible(
+                request.name_of("stop"), "Anthropic takes no sequence of white space alone"
+            )
         body["stop_sequences"] = list(request.stop)
 
 
-def _json_format(schema: Json | None) -> Json:
+def _json_format(request: ChatRequest) -> Json:
+    assert request.json_format is not None
+    schema = request.json_format.schema
     if schema is None:
         raise inexpressible(
-            "response_format", "Anthropic writes JSON by a schema only; give one, as `json_schema`"
+            request.name_of("json_format"),
+            "Anthropic writes JSON by a schema only; give one, as `json_schema`",
         )
     return {"type": "json_schema", "schema": schema}
 
@@ -235,20 +291,32 @@ def _add_thinking(body: Json, request: ChatRequest, model: str) -> None:
     effort = request.effort
     if effort not in (None, "none") and adaptive:
         body.setdefault("output_config", {})["effort"] = EFFORTS.get(effort, effort)
-    thinking = request.thinking
+    thinking = None if request.thinking is None else _thinking(request.thinking)
     if thinking is None and effort is not None:
         thinking = _adaptive(request) if adaptive else _budget(request)
     if thinking is None:
         return
     if "temperature" in body and thinking.get("type") != "disabled":
         raise inexpressible(
-            "temperature", "with thinking (reasoning_effort) Anthropic takes the default only"
+            request.name_of("temperature"),
+            f"with thinking ({request.name_of('effort')}) Anthropic takes the default only",
         )
     body["thinking"] = thinking
     if request.max_tokens is None:
         budget = thinking.get("budget_tokens")
         room = budget if type(budget) is int else BUDGETS.get(effort or "none", 0)
         body["max_tokens"] += room
+
+
+def _thinking(config: ThinkingConfig) -> Json:
+    if config.budget == 0:
+        return {"type": "disabled"}
+    thinking: Json = {"type": "adaptive"}
+    if config.budget is not None:
+        thinking = {"type": "enabled", "budget_tokens": config.budget}
+    if config.shown is not None:
+        thinking["display"] = "summarized" if config.shown else "omitted"
+    return thinking
 
 
 def _adaptive(request: ChatRequest) -> Json | None:
@@ -311,8 +379,9 @@ def parse_response(body: Json) -> ChatResponse:
         model=_text(body, "model"),
         parts=tuple(part for block in content if (part := _part(block)) is not None),
         stop=_stop(body),
+        stop_sequence=_text(body, "stop_sequence") or None,
         refusal=_why_refused(body),
-        usage=anthropic_wire.usage(part_of(body, "usage")),
+        usage=wire.usage(part_of(body, "usage")),
     )
 
 
@@ -323,9 +392,13 @@ def _part(block: Any) -> AnswerPart | None:
         case "text":
             return Text(text=_text(block, "text"))
         case "thinking":
-            return Thinking(text=_text(block, "thinking"), signature=_text(block, "signature"))
+            return Thinking(
+                text=_text(block, "thinking"),
+                signature=_text(block, "signature"),
+                by=wire.DIALECT,
+            )
         case "redacted_thinking":
-            return RedactedThinking(data=_text(block, "data"))
+            return RedactedThinking(data=_text(block, "data"), by=wire.DIALECT)
         case "tool_use":
             return ToolCall(
                 id=_text(block, "id"),
@@ -370,16 +443,16 @@ class _Call:
 MOST_CALLS = 128  # under way at once; blocks come one after the other
 
 # All that is read of a message's end and of its counts: what else comes is not kept.
-_ENDING = frozenset({"stop_reason", "stop_details"})
+_ENDING = frozenset({"stop_reason", "stop_sequence", "stop_details"})
 _COUNTS = frozenset({
     "input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens",
     "output_tokens_details",
 })  # fmt: skip
 
 
-class StreamParser:
+class Parser:
     """
-    Parses the events of one answer, given as JSON; ValueError for too many tool calls at once.
+    Parses the events of one answer; ValueError for too many tool calls at once.
 
     `ended` says that `message_stop` has come; `usage` is what has been reported so far. What is
     not known is passed over: the vendor announces that new kinds of events and blocks will come.
@@ -398,14 +471,24 @@ class StreamParser:
     @property
     def usage(self) -> Usage | None:
         """The token counts as reported so far."""
-        return anthropic_wire.usage(self._counts)
+        return wire.usage(self._counts)
 
-    def feed(self, kind: str, body: Json) -> list[ChatEvent]:  # noqa: PLR0911 - one a case
-        """Give what an event of this kind means, maybe nothing."""
+    def feed(self, event: Event, body: Json) -> list[ChatEvent]:
+        """Give what an event means, maybe nothing."""
+        kind = body.get("type")
+        if not isinstance(kind, str):
+            kind = event.event
         if self.ended:
             return []
         if not self._started and kind in _INSIDE:  # some servers leave the start out
-            return [*self._start({}), *self.feed(kind, body)]
+            return [*self._start({}), *self._feed(kind, body)]
+        return self._feed(kind, body)
+
+    def finish(self) -> list[ChatEvent]:
+        """Give nothing: without its `message_stop` a message is not whole."""
+        return []
+
+    def _feed(self, kind: str, body: Json) -> list[ChatEvent]:  # noqa: PLR0911 - one a case
         match kind:
             case "content_block_delta":
                 return self._delta(body)
@@ -460,7 +543,7 @@ class StreamParser:
             case "thinking":
                 return _thought(block)
             case "redacted_thinking":
-                return [RedactedThinking(data=_text(block, "data"))]
+                return [RedactedThinking(data=_text(block, "data"), by=wire.DIALECT)]
             case _:
                 return []
 
@@ -480,7 +563,10 @@ class StreamParser:
         if self._started:
             return []
         self._started = True
-        return [MessageStarted(id=_text(message, "id"), model=_text(message, "model"))]
+        started = MessageStarted(
+            id=_text(message, "id"), model=_text(message, "model"), usage=self.usage
+        )
+        return [started]
 
     def _change(self, body: Json) -> list[ChatEvent]:
         self._take_counts(body)
@@ -491,7 +577,10 @@ class StreamParser:
         self.ended = True
         rest = [event for index in list(self._calls) for event in self._rest_of_call(index)]
         end = MessageEnded(
-            stop=_stop(self._last), refusal=_why_refused(self._last), usage=self.usage
+            stop=_stop(self._last),
+            stop_sequence=_text(self._last, "stop_sequence") or None,
+            refusal=_why_refused(self._last),
+            usage=self.usage,
         )
         return [*rest, BlockEnded(), end]
 
@@ -501,13 +590,20 @@ class StreamParser:
         self._counts |= {name: value for name, value in counts.items() if value is not None}
 
 
+def parser(limit: int) -> Parser:
+    """Give what follows one stream; it holds nothing back."""
+    return Parser()
+
+
 def _only(fields: Json, names: frozenset[str]) -> Json:
     return {name: fields[name] for name in names & fields.keys()}
 
 
 def _thought(fields: Json) -> list[ChatEvent]:
     text, signature = _text(fields, "thinking"), _text(fields, "signature")
-    return [ThinkingDelta(text=text, signature=signature)] if text or signature else []
+    if not (text or signature):
+        return []
+    return [ThinkingDelta(text=text, signature=signature, by=wire.DIALECT if signature else "")]
 
 
 def _index(body: Json) -> object:

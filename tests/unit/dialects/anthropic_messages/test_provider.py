@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from llmproxy.core.errors import UpstreamProtocolError
 from llmproxy.core.exchange import Json
 from llmproxy.core.usage import Usage
-from llmproxy.dialects.anthropic_messages import (
+from llmproxy.dialects.anthropic_messages.provider import (
     BUDGETS,
     LEAST_BUDGET,
     STOPS,
-    StreamParser,
+    Parser,
     parse_response,
     render_request,
 )
@@ -35,6 +35,7 @@ from llmproxy.dialects.chat import (
     ToolCallStarted,
     ToolResult,
 )
+from llmproxy.framing.sse import Event
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -68,7 +69,7 @@ def ask(model: str = "claude-sonnet-4-5", **wants: Any) -> Json:
     """Give the body for a request with these wishes."""
     messages = wants.pop("messages", (Message(role=Role.USER, parts=(Text(text="Hi"),)),))
     return render_request(
-        ChatRequest(messages=messages, **wants), model=model, default_max_tokens=100
+        ChatRequest(messages=messages, **wants), model=model, stream=False, default_max_tokens=100
     )
 
 
@@ -149,7 +150,7 @@ def test_a_tool_loop_that_began_without_thinking_goes_on_without() -> None:
         turn = Message(role=Role.ASSISTANT, parts=parts)
         return "thinking" in ask(messages=(more, turn, result, more), effort="low")
 
-    assert thinks(Thinking(text="Hm.", signature="c2ln"), call)
+    assert thinks(Thinking(text="Hm.", signature="c2ln", by="anthropic_messages"), call)
     assert not thinks(call)
 
 
@@ -183,10 +184,10 @@ def test_whatever_an_answer_holds_is_understood(content: list[Any], rest: Json) 
 @given(st.lists(st.tuples(st.sampled_from(KINDS), EVENTS), max_size=8))
 @settings(max_examples=150, deadline=None)
 def test_whatever_a_stream_holds_is_understood_in_order(events: list[tuple[str, Json]]) -> None:
-    parser = StreamParser()
+    parser = Parser()
 
-    said = [event for kind, body in events for event in parser.feed(kind, body)]
-    said += parser.feed("message_stop", {})
+    said = [event for kind, body in events for event in parser.feed(Event(kind, b""), body)]
+    said += parser.feed(Event("message_stop", b""), {})
 
     assert isinstance(said[0], MessageStarted)
     assert isinstance(said[-1], MessageEnded)
@@ -197,25 +198,28 @@ def test_whatever_a_stream_holds_is_understood_in_order(events: list[tuple[str, 
 
 
 def test_nothing_is_said_before_a_stream_starts_or_after_it_ended() -> None:
-    parser = StreamParser()
+    parser = Parser()
     delta = {"index": 0, "delta": {"type": "text_delta", "text": "Hello"}}
 
-    assert parser.feed("ping", {}) == []
-    assert parser.feed("content_block_delta", delta) == [
+    assert parser.feed(Event("ping", b""), {}) == []
+    assert parser.feed(Event("content_block_delta", b""), delta) == [
         MessageStarted(id="", model=""),
         TextDelta(text="Hello"),
     ]
-    assert parser.feed("message_stop", {}) == [BlockEnded(), MessageEnded(stop=Stop.END)]
+    assert parser.feed(Event("message_stop", b""), {}) == [
+        BlockEnded(),
+        MessageEnded(stop=Stop.END),
+    ]
     assert parser.ended
-    assert parser.feed("content_block_delta", delta) == []
+    assert parser.feed(Event("content_block_delta", b""), delta) == []
 
 
 def test_later_counts_replace_earlier_ones_but_a_null_does_not() -> None:
-    parser = StreamParser()
+    parser = Parser()
     first = {"input_tokens": 3, "cache_read_input_tokens": 10, "output_tokens": 1}
     last = {"input_tokens": 4, "cache_read_input_tokens": None, "output_tokens": 8}
 
-    parser.feed("message_start", {"message": {"usage": first}})
-    parser.feed("message_delta", {"delta": {"stop_reason": "end_turn"}, "usage": last})
+    parser.feed(Event("message_start", b""), {"message": {"usage": first}})
+    parser.feed(Event("message_delta", b""), {"delta": {"stop_reason": "end_turn"}, "usage": last})
 
     assert parser.usage == Usage(input_tokens=14, output_tokens=8, cache_read_input_tokens=10)

@@ -7,22 +7,21 @@ as `reasoning_content` and, signed, as `thinking_blocks`, and comes back in as t
 parts, messages and tools may carry `cache_control`. These are LiteLLM's names, which clients know.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Literal, TypeVar, assert_never, cast, get_args
+from typing import Any, Literal, assert_never, cast
 
-import orjson
-
-from ..core.errors import InvalidRequest
-from ..core.exchange import Json
-from ..core.usage import Usage
-from .chat import (
+from ...core.errors import InvalidRequest
+from ...core.exchange import Json
+from ...core.usage import Usage
+from ..anthropic_messages.wire import DIALECT as ANTHROPIC
+from ..chat import (
+    Audio,
     BlockEnded,
     ChatEvent,
     ChatRequest,
     ChatResponse,
+    Cited,
     Document,
-    Effort,
     Image,
     Inline,
     JsonFormat,
@@ -32,6 +31,8 @@ from .chat import (
     MessageStarted,
     Part,
     RedactedThinking,
+    Refusal,
+    RefusalDelta,
     Role,
     Stop,
     Text,
@@ -45,15 +46,78 @@ from .chat import (
     ToolChoice,
     ToolResult,
 )
-from .fields import inexpressible
-from .json_text import dumps
-
-DIALECT: Final = "openai_chat"
-
-T = TypeVar("T")
-
+from ..fields import Asked, asked, idle, inexpressible, unsayable
+from ..json_text import dumps
+from ..reading import (
+    a_bool,
+    a_list,
+    a_number,
+    a_positive,
+    a_string,
+    an_effort,
+    an_integer,
+    an_object,
+    arguments,
+    first,
+    given,
+    inline,
+    is_data_url,
+    thinking_config,
+)
+from ..signature import pack, unpack
 
 # requests ---------------------------------------------------------------------------------------
+
+# Each top-level field of a chat completion, after the types of the official SDK (openai 3).
+ASKED: Mapping[str, Asked] = {
+    "messages": asked("see the messages' own table"),
+    "model": asked("the target's name of the model"),
+    "stream": asked("as it is"),
+    "stream_options": asked("`include_usage`; `include_obfuscation` is dropped"),
+    "max_completion_tokens": asked("the most tokens of the answer", "max_tokens"),
+    "max_tokens": asked("likewise, where `max_completion_tokens` is not given", "max_tokens"),
+    "temperature": asked("as it is", "temperature"),
+    "top_p": asked("as it is", "top_p"),
+    "top_k": asked("as it is (an extra that other servers know)", "top_k"),
+    "stop": asked("a sequence or a list of them", "stop"),
+    "tools": asked("functions; tools of another type are refused", "tools"),
+    "tool_choice": asked(
+        "`none`, `auto`, `required`, a function, and `allowed_tools`, which leaves the other "
+        "tools out",
+        "tool_choice",
+    ),
+    "parallel_tool_calls": asked("as it is", "parallel_tool_calls"),
+    "response_format": asked("`json_schema`, `json_object`", "json_format"),
+    "reasoning_effort": asked("as it is", "effort"),
+    "thinking": asked(
+        "Anthropic's own object (an extra): `budget_tokens`, `disabled`, `display`", "thinking"
+    ),
+    "user": asked("who the end user is", "user"),
+    "safety_identifier": asked("likewise, and before `user`", "user"),
+    "metadata": asked("labels for the vendor's dashboard", "metadata"),
+    "store": asked("whether the answer is kept for later", "store"),
+    "seed": asked("a best effort at OpenAI too", "seed"),
+    "service_tier": asked("the vendor's price list", "service_tier"),
+    "verbosity": asked("a hint about style", "verbosity"),
+    "prompt_cache_key": asked("routes to the vendor's cache", "prompt_cache_key"),
+    "prompt_cache_retention": asked("how long the cache holds", "prompt_cache_retention"),
+    "frequency_penalty": asked("as it is", "frequency_penalty"),
+    "presence_penalty": asked("as it is", "presence_penalty"),
+    "prompt_cache_options": idle("routes to OpenAI's cache"),
+    "prediction": idle("makes an answer quicker, never another"),
+    "n": unsayable("the other dialects give one answer a request", 1),
+    "logprobs": unsayable("probabilities are told in a form of OpenAI's own", False),
+    "top_logprobs": unsayable("probabilities are told in a form of OpenAI's own", 0),
+    "logit_bias": unsayable("other vendors' tokens cannot be weighed", {}),
+    "modalities": unsayable("the answer is text", [], ["text"]),
+    "audio": unsayable("the answer is text"),
+    "web_search_options": unsayable("the search is OpenAI's own"),
+    "moderation": unsayable("the check is OpenAI's own, and nobody would make it"),
+    "functions": unsayable("it is deprecated since 2023; `tools` says the same", []),
+    "function_call": unsayable(
+        "it is deprecated since 2023; `tool_choice` says the same", "none", "auto"
+    ),
+}
 
 
 def parse_request(body: Json) -> ChatRequest:
@@ -61,54 +125,65 @@ def parse_request(body: Json) -> ChatRequest:
     Give what a request means.
 
     Raises InvalidRequest naming the place of a value that is malformed, and NotExpressible for
-    one that the neutral vocabulary does not carry. What top-level fields it does not carry is
-    told, and refused or dropped, by the tables in fields.py.
+    one that the neutral vocabulary does not carry. Top-level fields that it does not carry are
+    checked by ASKED.
     """
-    messages = _list(body.get("messages"), "messages")
+    messages = a_list(body.get("messages"), "messages")
     if not messages:
         raise InvalidRequest("messages must not be empty", param="messages")
     choice, allowed = _tool_choice(body.get("tool_choice"))
     tools = tuple(
-        _tool(tool, f"tools[{i}]") for i, tool in enumerate(_list(body.get("tools"), "tools"))
+        _tool(tool, f"tools[{i}]") for i, tool in enumerate(a_list(body.get("tools"), "tools"))
     )
     return ChatRequest(
         messages=tuple(_message(message, f"messages[{i}]") for i, message in enumerate(messages)),
         tools=tuple(tool for tool in tools if allowed is None or tool.name in allowed),
         tool_choice=choice,
-        parallel_tool_calls=_given(body, "parallel_tool_calls", _bool) is not False,
-        max_tokens=_first(body, "max_completion_tokens", "max_tokens", _positive),
-        temperature=_given(body, "temperature", _number),
-        top_p=_given(body, "top_p", _number),
-        top_k=_given(body, "top_k", _positive),
+        parallel_tool_calls=given(body, "parallel_tool_calls", a_bool) is not False,
+        max_tokens=first(body, "max_completion_tokens", "max_tokens", a_positive),
+        temperature=given(body, "temperature", a_number),
+        top_p=given(body, "top_p", a_number),
+        top_k=given(body, "top_k", a_positive),
         stop=_stop(body.get("stop")),
         json_format=_json_format(body.get("response_format")),
-        effort=_given(body, "reasoning_effort", _effort),
-        thinking=_given(body, "thinking", _object),
-        user=_first(body, "safety_identifier", "user", _string),
+        effort=given(body, "reasoning_effort", an_effort),
+        thinking=given(body, "thinking", thinking_config),
+        user=first(body, "safety_identifier", "user", a_string),
+        metadata=given(body, "metadata", an_object),
+        store=given(body, "store", a_bool),
+        seed=given(body, "seed", an_integer),
+        service_tier=given(body, "service_tier", a_string),
+        verbosity=given(body, "verbosity", a_string),
+        prompt_cache_key=given(body, "prompt_cache_key", a_string),
+        prompt_cache_retention=given(body, "prompt_cache_retention", a_string),
+        frequency_penalty=given(body, "frequency_penalty", a_number),
+        presence_penalty=given(body, "presence_penalty", a_number),
     )
 
 
 def include_usage(body: Json) -> bool:
     """Whether the client of a stream asks for the chunk with the token counts."""
-    options = _given(body, "stream_options", _object) or {}
+    options = given(body, "stream_options", an_object) or {}
     wanted = options.get("include_usage")
-    return wanted is not None and _bool(wanted, "stream_options.include_usage")
+    return wanted is not None and a_bool(wanted, "stream_options.include_usage")
 
 
 def _message(message: object, path: str) -> Message:
-    fields = _object(message, path)
+    fields = an_object(message, path)
     role = fields.get("role")
     match role:
         case "system" | "developer":
             _said(fields, path)
-            return Message(role=Role.SYSTEM, parts=tuple(_content(fields, path, _SYSTEM_PARTS)))
+            parts = tuple(_content(fields, path, _SYSTEM_PARTS))
+            return Message(role=Role.SYSTEM, parts=parts, at=path)
         case "user":
             _said(fields, path)
-            return Message(role=Role.USER, parts=tuple(_content(fields, path, _USER_PARTS)))
+            parts = tuple(_content(fields, path, _USER_PARTS))
+            return Message(role=Role.USER, parts=parts, at=path)
         case "assistant":
-            return Message(role=Role.ASSISTANT, parts=tuple(_assistant(fields, path)))
+            return Message(role=Role.ASSISTANT, parts=tuple(_assistant(fields, path)), at=path)
         case "tool":
-            return Message(role=Role.USER, parts=(_tool_result(fields, path),))
+            return Message(role=Role.USER, parts=(_tool_result(fields, path),), at=path)
         case "function":
             raise inexpressible(f"{path}.role", "it is deprecated since 2023; `tool` says the same")
         case _:
@@ -128,60 +203,55 @@ def _assistant(fields: Json, path: str) -> Iterator[Part]:
     for name in ("audio", "function_call"):
         if fields.get(name) is not None:
             raise inexpressible(f"{path}.{name}", "earlier answers can be text and tool calls")
-    blocks = _list(fields.get("thinking_blocks"), f"{path}.thinking_blocks")
+    blocks = a_list(fields.get("thinking_blocks"), f"{path}.thinking_blocks")
     for i, block in enumerate(blocks):
         if (thought := _thinking(block, f"{path}.thinking_blocks[{i}]")) is not None:
             yield thought
     yield from _content(fields, path, _ASSISTANT_PARTS)
     if (refusal := fields.get("refusal")) is not None:
-        yield Text(text=_string(refusal, f"{path}.refusal"))
-    for i, call in enumerate(_list(fields.get("tool_calls"), f"{path}.tool_calls")):
+        yield Refusal(text=a_string(refusal, f"{path}.refusal"))
+    for i, call in enumerate(a_list(fields.get("tool_calls"), f"{path}.tool_calls")):
         yield _tool_call(call, f"{path}.tool_calls[{i}]")
 
 
 def _thinking(block: object, path: str) -> Thinking | RedactedThinking | None:
-    fields = _object(block, path)
+    fields = an_object(block, path)
     if fields.get("type") == "redacted_thinking":
-        return RedactedThinking(data=_string(fields.get("data"), f"{path}.data"))
+        sealed = unpack(a_string(fields.get("data"), f"{path}.data"), ANTHROPIC)
+        return RedactedThinking(data=sealed.data, by=sealed.by)
     if not fields.get("signature"):
         return None  # no provider takes unsigned thinking back, nor needs it
+    signed = unpack(a_string(fields["signature"], f"{path}.signature"), ANTHROPIC)
     return Thinking(
-        text=_string(fields.get("thinking"), f"{path}.thinking"),
-        signature=_string(fields["signature"], f"{path}.signature"),
+        text=a_string(fields.get("thinking"), f"{path}.thinking"),
+        signature=signed.data,
+        by=signed.by,
     )
 
 
 def _tool_call(call: object, path: str) -> ToolCall:
-    fields = _object(call, path)
+    fields = an_object(call, path)
     if fields.get("type", "function") != "function":
         raise inexpressible(f"{path}.type", "only functions can be called")
-    function = _object(fields.get("function"), f"{path}.function")
+    function = an_object(fields.get("function"), f"{path}.function")
     return ToolCall(
-        id=_string(fields.get("id"), f"{path}.id"),
-        name=_string(function.get("name"), f"{path}.function.name"),
-        arguments=_arguments(function.get("arguments"), f"{path}.function.arguments"),
+        id=a_string(fields.get("id"), f"{path}.id"),
+        name=a_string(function.get("name"), f"{path}.function.name"),
+        arguments=arguments(function.get("arguments"), f"{path}.function.arguments"),
+        at=path,
     )
-
-
-def _arguments(value: object, path: str) -> Json:
-    text = _string(value, path)
-    if not text.strip():
-        return {}  # some models and frameworks say so of a call without arguments
-    try:
-        return _object(orjson.loads(text), path)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"{path} must be the JSON text of an object", param=path) from error
 
 
 def _tool_result(fields: Json, path: str) -> ToolResult:
     return ToolResult(
-        id=_string(fields.get("tool_call_id"), f"{path}.tool_call_id"),
+        id=a_string(fields.get("tool_call_id"), f"{path}.tool_call_id"),
         content=cast(
-            "tuple[Text | Image | Document, ...]",
+            "tuple[Text | Image | Document | Audio, ...]",
             tuple(_content({**fields, "cache_control": None}, path, _USER_PARTS)),
         ),
-        is_error=_given(fields, "is_error", _bool, path) is True,
-        cache_control=_given(fields, "cache_control", _object, path),
+        is_error=given(fields, "is_error", a_bool, path) is True,
+        cache_control=given(fields, "cache_control", an_object, path),
+        at=path,
     )
 
 
@@ -191,16 +261,16 @@ _PartParser = Callable[[Json, str], Part]
 def _content(fields: Json, path: str, parsers: Mapping[str, _PartParser]) -> Iterator[Part]:
     """Give the parts of a message's content; a plain text takes the message's cache mark."""
     content, path = fields.get("content"), f"{path}.content"
-    mark = _given(fields, "cache_control", _object, path.removesuffix(".content"))
+    mark = given(fields, "cache_control", an_object, path.removesuffix(".content"))
     if isinstance(content, str):
-        yield Text(text=content, cache_control=mark)
+        yield Text(text=content, cache_control=mark, at=path)
         return
     if not isinstance(content, list | None):
         raise InvalidRequest(f"{path} must be a string or a list of parts", param=path)
     items: list[Any] = content or []
     for i, item in enumerate(items):
         place = f"{path}[{i}]"
-        part = _object(item, place)
+        part = an_object(item, place)
         kind = part.get("type")
         if not isinstance(kind, str):
             raise InvalidRequest(f"{place}.type must be a string", param=f"{place}.type")
@@ -212,77 +282,87 @@ def _content(fields: Json, path: str, parsers: Mapping[str, _PartParser]) -> Ite
 
 
 def _text(part: Json, path: str) -> Text:
-    return Text(text=_string(part.get("text"), f"{path}.text"), cache_control=_mark(part, path))
+    text = a_string(part.get("text"), f"{path}.text")
+    return Text(text=text, cache_control=_mark(part, path), at=path)
 
 
-def _refusal(part: Json, path: str) -> Text:
-    return Text(text=_string(part.get("refusal"), f"{path}.refusal"))
+def _refusal(part: Json, path: str) -> Refusal:
+    return Refusal(text=a_string(part.get("refusal"), f"{path}.refusal"))
 
 
-DATA_URL = re.compile(r"data:([^;,]*)(?:;[^;,]*)*;base64,", re.IGNORECASE)
-
-
-def _image(part: Json, path: str) -> Image:
-    path = f"{path}.image_url"
-    picture = _object(part.get("image_url"), path)  # its `detail` chooses a price at OpenAI
-    url = _string(picture.get("url"), f"{path}.url")
-    mark = _mark(part, path.removesuffix(".image_url"))
-    if url[:5].lower() == "data:":
-        return Image(source=_inline(url, f"{path}.url"), cache_control=mark)
-    if not url.lower().startswith(("https://", "http://")):
+def _image(part: Json, place: str) -> Image:
+    path = f"{place}.image_url"
+    picture = an_object(part.get("image_url"), path)
+    url = a_string(picture.get("url"), f"{path}.url")
+    source: Link | Inline
+    if is_data_url(url):
+        source = inline(url, f"{path}.url")
+    elif url.lower().startswith(("https://", "http://")):
+        source = Link(url=url)
+    else:
         raise InvalidRequest(f"{path}.url must be a http(s) or data: URL", param=f"{path}.url")
-    return Image(source=Link(url=url), cache_control=mark)
+    return Image(
+        source=source,
+        detail=given(picture, "detail", a_string, path),
+        cache_control=_mark(part, place),
+        at=path,
+    )
 
 
-def _file(part: Json, path: str) -> Document:
-    path = f"{path}.file"
-    file = _object(part.get("file"), path)
+def _file(part: Json, place: str) -> Document:
+    path = f"{place}.file"
+    file = an_object(part.get("file"), path)
     if file.get("file_id") is not None:
         raise inexpressible(f"{path}.file_id", "the file lies at OpenAI; send `file_data`")
-    source = _inline(_string(file.get("file_data"), f"{path}.file_data"), f"{path}.file_data")
-    if source.media_type != "application/pdf":
-        raise inexpressible(f"{path}.file_data", "only PDF files are taken")
+    path_of_data = f"{path}.file_data"
     return Document(
-        source=source,
-        title=_given(file, "filename", _string, path),
-        cache_control=_mark(part, path.removesuffix(".file")),
+        source=inline(a_string(file.get("file_data"), path_of_data), path_of_data),
+        title=given(file, "filename", a_string, path),
+        cache_control=_mark(part, place),
+        at=path_of_data,
     )
 
 
-def _inline(url: str, path: str) -> Inline:
-    head = DATA_URL.match(url)
-    if head is None or not head[1]:
-        raise InvalidRequest(
-            f"{path} must have the form data:<media type>;base64,<data>", param=path
-        )
-    media_type = head[1].lower()
-    # image/jpg is no media type, but what many programs make of the file's name
-    return Inline(
-        media_type="image/jpeg" if media_type == "image/jpg" else media_type,
-        data=url[head.end() :],
-    )
+AUDIO_TYPES: Mapping[str, str] = {"wav": "audio/wav", "mp3": "audio/mpeg"}
+
+
+def _audio(part: Json, place: str) -> Audio:
+    path = f"{place}.input_audio"
+    audio = an_object(part.get("input_audio"), path)
+    kind = a_string(audio.get("format"), f"{path}.format")
+    if kind not in AUDIO_TYPES:
+        raise InvalidRequest(f"{path}.format must be wav or mp3", param=f"{path}.format")
+    data = a_string(audio.get("data"), f"{path}.data")
+    return Audio(source=Inline(media_type=AUDIO_TYPES[kind], data=data), at=path)
 
 
 def _mark(fields: Json, path: str) -> Json | None:
-    return _given(fields, "cache_control", _object, path)
+    return given(fields, "cache_control", an_object, path)
 
 
 _SYSTEM_PARTS: Mapping[str, _PartParser] = {"text": _text}
 _ASSISTANT_PARTS: Mapping[str, _PartParser] = {"text": _text, "refusal": _refusal}
-_USER_PARTS: Mapping[str, _PartParser] = {"text": _text, "image_url": _image, "file": _file}
+_USER_PARTS: Mapping[str, _PartParser] = {
+    "text": _text,
+    "image_url": _image,
+    "file": _file,
+    "input_audio": _audio,
+}
 
 
 def _tool(tool: object, path: str) -> Tool:
-    fields = _object(tool, path)
+    fields = an_object(tool, path)
     if fields.get("type", "function") != "function":
         raise inexpressible(f"{path}.type", "only functions can be tools")
-    function = _object(fields.get("function"), f"{path}.function")
+    function = an_object(fields.get("function"), f"{path}.function")
     path = f"{path}.function"
     return Tool(
-        name=_string(function.get("name"), f"{path}.name"),
-        description=_given(function, "description", _string, path),
-        parameters=_given(function, "parameters", _object, path),
+        name=a_string(function.get("name"), f"{path}.name"),
+        description=given(function, "description", a_string, path),
+        parameters=given(function, "parameters", an_object, path),
+        strict=given(function, "strict", a_bool, path),
         cache_control=_mark(fields, path.removesuffix(".function")) or _mark(function, path),
+        at=path,
     )
 
 
@@ -292,11 +372,11 @@ def _tool_choice(value: object) -> tuple[ToolChoice | None, frozenset[str] | Non
         return None, None
     if isinstance(value, str):
         return ToolChoice(mode=_mode(value, "tool_choice")), None
-    fields = _object(value, "tool_choice")
+    fields = an_object(value, "tool_choice")
     if fields.get("type") == "allowed_tools":
         path = "tool_choice.allowed_tools"
-        allowed = _object(fields.get("allowed_tools"), path)
-        tools = _list(allowed.get("tools"), f"{path}.tools")
+        allowed = an_object(fields.get("allowed_tools"), path)
+        tools = a_list(allowed.get("tools"), f"{path}.tools")
         names = (_function_name(tool, f"{path}.tools[{i}]") for i, tool in enumerate(tools))
         return ToolChoice(mode=_mode(allowed.get("mode"), f"{path}.mode")), frozenset(names)
     return ToolChoice(mode="required", name=_function_name(fields, "tool_choice")), None
@@ -311,93 +391,42 @@ def _mode(value: object, path: str) -> Literal["auto", "none", "required"]:
 
 
 def _function_name(value: object, path: str) -> str:
-    fields = _object(value, path)
+    fields = an_object(value, path)
     if fields.get("type") != "function":
         raise inexpressible(f"{path}.type", "only functions can be tools")
-    function = _object(fields.get("function"), f"{path}.function")
-    return _string(function.get("name"), f"{path}.function.name")
+    function = an_object(fields.get("function"), f"{path}.function")
+    return a_string(function.get("name"), f"{path}.function.name")
 
 
 def _stop(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
-    return tuple(_string(item, f"stop[{i}]") for i, item in enumerate(_list(value, "stop")))
+    return tuple(a_string(item, f"stop[{i}]") for i, item in enumerate(a_list(value, "stop")))
 
 
 def _json_format(value: object) -> JsonFormat | None:
     if value is None:
         return None
     path = "response_format"
-    fields = _object(value, path)
+    fields = an_object(value, path)
     match fields.get("type"):
         case "text":
             return None
         case "json_object":
             return JsonFormat(schema=None)
         case "json_schema":
-            schema = _object(fields.get("json_schema"), f"{path}.json_schema")
-            return JsonFormat(schema=_given(schema, "schema", _object, f"{path}.json_schema"))
+            path = f"{path}.json_schema"
+            schema = an_object(fields.get("json_schema"), path)
+            return JsonFormat(
+                schema=given(schema, "schema", an_object, path),
+                name=given(schema, "name", a_string, path),
+                description=given(schema, "description", a_string, path),
+                strict=given(schema, "strict", a_bool, path),
+            )
         case _:
             raise InvalidRequest(
                 f"{path}.type must be text, json_object or json_schema", param=f"{path}.type"
             )
-
-
-def _effort(value: object, path: str) -> Effort:
-    efforts = get_args(Effort)
-    if value not in efforts:
-        raise InvalidRequest(f"{path} must be one of {', '.join(efforts)}", param=path)
-    return cast("Effort", value)
-
-
-def _given(fields: Json, name: str, parse: Callable[[object, str], T], path: str = "") -> T | None:
-    """Give the parsed field, None where it is absent or null."""
-    value = fields.get(name)
-    return None if value is None else parse(value, f"{path}.{name}" if path else name)
-
-
-def _first(fields: Json, name: str, other: str, parse: Callable[[object, str], T]) -> T | None:
-    value = _given(fields, name, parse)
-    return _given(fields, other, parse) if value is None else value
-
-
-def _object(value: object, path: str) -> Json:
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"{path} must be an object", param=path)
-    return value
-
-
-def _list(value: object, path: str) -> list[Any]:
-    """Give the list, an empty one for null."""
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise InvalidRequest(f"{path} must be a list", param=path)
-    return value
-
-
-def _string(value: object, path: str) -> str:
-    if not isinstance(value, str):
-        raise InvalidRequest(f"{path} must be a string", param=path)
-    return value
-
-
-def _bool(value: object, path: str) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidRequest(f"{path} must be true or false", param=path)
-    return value
-
-
-def _positive(value: object, path: str) -> int:
-    if type(value) is not int or value < 1:
-        raise InvalidRequest(f"{path} must be a whole number of at least 1", param=path)
-    return value
-
-
-def _number(value: object, path: str) -> float:
-    if type(value) not in (int, float):
-        raise InvalidRequest(f"{path} must be a number", param=path)
-    return cast("float", value)
 
 
 # answers ----------------------------------------------------------------------------------------
@@ -413,7 +442,12 @@ FINISH_REASONS: Mapping[Stop, str] = {
 def render_response(response: ChatResponse, *, now: int) -> Json:
     """Give the answer as a `chat.completion`; `now` is wall time in seconds."""
     text = "".join(part.text for part in response.parts if isinstance(part, Text))
-    message: Json = {"role": "assistant", "content": text or None, "refusal": response.refusal}
+    refusal = "".join(part.text for part in response.parts if isinstance(part, Refusal))
+    message: Json = {
+        "role": "assistant",
+        "content": text or None,
+        "refusal": refusal or response.refusal,
+    }
     if thoughts := [part.text for part in response.parts if isinstance(part, Thinking)]:
         message["reasoning_content"] = "".join(thoughts)
     if blocks := [
@@ -452,8 +486,9 @@ def _rendered_call(call: ToolCall) -> Json:
 
 def _thinking_block(part: Thinking | RedactedThinking) -> Json:
     if isinstance(part, RedactedThinking):
-        return {"type": "redacted_thinking", "data": part.data}
-    return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+        return {"type": "redacted_thinking", "data": pack(part.data, part.by, ANTHROPIC)}
+    signature = pack(part.signature, part.by, ANTHROPIC)
+    return {"type": "thinking", "thinking": part.text, "signature": signature}
 
 
 def _usage(usage: Usage) -> Json:
@@ -478,9 +513,9 @@ def _id(provider_id: str, now: int) -> str:
 # streams ----------------------------------------------------------------------------------------
 
 
-class StreamRenderer:
+class Renderer:
     """
-    Renders the events of one answer as `chat.completion.chunk`s.
+    Renders one answer, or the events of one as `chat.completion.chunk`s.
 
     The frame around a delta is made once, at the start: a piece of text costs one JSON string.
     Of what is sent on, signed thinking alone is held, until its block ends; ValueError for one over
@@ -489,6 +524,7 @@ class StreamRenderer:
 
     __slots__ = (
         "_blocks",
+        "_by",
         "_frame_end",
         "_held",
         "_include_usage",
@@ -511,8 +547,13 @@ class StreamRenderer:
         self._held = 0
         self._thoughts: list[str] = []
         self._signatures: list[str] = []
+        self._by = ""
 
-    def feed(self, event: ChatEvent) -> bytes:  # noqa: PLR0911 - one a case
+    def response(self, response: ChatResponse) -> Json:
+        """Give the answer as a `chat.completion`."""
+        return render_response(response, now=self._now)
+
+    def feed(self, event: ChatEvent) -> bytes:  # noqa: C901, PLR0911 - one a case
         """Give the chunks for one event, maybe none."""
         match event:
             case TextDelta():
@@ -530,6 +571,10 @@ class StreamRenderer:
                 return self._end_thinking()
             case RedactedThinking():
                 return self._thinking_block(event)
+            case RefusalDelta():
+                return self._delta({"refusal": event.text})
+            case Cited() | Image():
+                return b""
             case MessageEnded():
                 return self._end(event)
             case _:
@@ -560,6 +605,7 @@ class StreamRenderer:
             raise ValueError(f"a thought of more than {self._limit} characters (limits.event)")
         if event.signature:
             self._signatures.append(event.signature)
+            self._by = event.by
         if not event.text:
             return b""
         self._thoughts.append(event.text)
@@ -573,7 +619,9 @@ class StreamRenderer:
         self._signatures.clear()
         self._held = 0
         return (
-            self._thinking_block(Thinking(text=thought, signature=signature)) if signature else b""
+            self._thinking_block(Thinking(text=thought, signature=signature, by=self._by))
+            if signature
+            else b""
         )
 
     def _thinking_block(self, part: Thinking | RedactedThinking) -> bytes:
@@ -593,6 +641,11 @@ class StreamRenderer:
         if self._include_usage and event.usage is not None:
             usage = self._start + b'],"usage":' + dumps(_usage(event.usage)) + b"}\n\n"
         return refusal + finish + usage + b"data: [DONE]\n\n"
+
+
+def renderer(body: Json, *, now: int, limit: int) -> Renderer:
+    """Give what puts one answer to this request into words."""
+    return Renderer(include_usage=include_usage(body), now=now, limit=limit)
 
 
 def _started_call(event: ToolCallStarted) -> Json:

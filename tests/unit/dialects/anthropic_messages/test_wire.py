@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmproxy.core.usage import Usage
-from llmproxy.dialects import anthropic_wire
+from llmproxy.dialects.anthropic_messages import wire
 from llmproxy.dialects.wire import Opening
 from llmproxy.framing.sse import Event
 
 
 def opening(body: Any, name: str = "") -> Opening:
-    return anthropic_wire.opening(Event(name, b""), body)
+    return wire.opening(Event(name, b""), body)
 
 
 def delta(**members: Any) -> dict[str, Any]:
@@ -76,14 +76,14 @@ def test_an_error_is_known_by_its_name_or_its_type(body: Any, name: str) -> None
 def test_a_stream_is_whole_with_its_message_stop_only() -> None:
     stopped = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
 
-    assert not anthropic_wire.finished([stopped], 1)
-    assert anthropic_wire.is_end(Event("message_stop", b""), {"type": "message_stop"})
-    assert anthropic_wire.is_end(Event("", b""), {"type": "message_stop"})
-    assert not anthropic_wire.is_end(Event("message_stop", b'{"ty'), None)
+    assert not wire.finished([stopped], 1)
+    assert wire.is_end(Event("message_stop", b""), {"type": "message_stop"})
+    assert wire.is_end(Event("", b""), {"type": "message_stop"})
+    assert not wire.is_end(Event("message_stop", b'{"ty'), None)
 
 
 def test_usage_adds_what_the_cache_read_and_wrote_to_the_prompt() -> None:
-    counts = anthropic_wire.counts(
+    counts = wire.counts(
         {
             "usage": {
                 "input_tokens": 10,
@@ -96,7 +96,7 @@ def test_usage_adds_what_the_cache_read_and_wrote_to_the_prompt() -> None:
     )
 
     assert counts is not None
-    assert anthropic_wire.usage(counts) == Usage(
+    assert wire.usage(counts) == Usage(
         input_tokens=240,
         output_tokens=5,
         cache_read_input_tokens=200,
@@ -108,11 +108,11 @@ def test_usage_adds_what_the_cache_read_and_wrote_to_the_prompt() -> None:
 def test_usage_of_a_message_start_is_found() -> None:
     body = {"type": "message_start", "message": {"usage": {"input_tokens": 1}}}
 
-    assert anthropic_wire.counts(body) == {"input_tokens": 1}
+    assert wire.counts(body) == {"input_tokens": 1}
 
 
 def test_a_usage_object_without_counts_is_none() -> None:
-    assert anthropic_wire.usage({"service_tier": "standard"}) is None
+    assert wire.usage({"service_tier": "standard"}) is None
 
 
 NAMES = ["type", "delta", "content_block", "message", "usage", "error", "text", "input_tokens"]
@@ -128,7 +128,7 @@ NAMES = ["type", "delta", "content_block", "message", "usage", "error", "text", 
 )
 def test_no_body_is_too_odd_to_be_looked_at(body: Any) -> None:
     found = opening(body)
-    counts = anthropic_wire.counts(body)
+    counts = wire.counts(body)
 
     assert found in Opening
     assert counts is None or counts

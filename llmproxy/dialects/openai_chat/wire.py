@@ -8,13 +8,14 @@ what they add, so that whatever is not known counts as neither content nor end.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ..core.exchange import Json
-from ..core.usage import Usage
-from ..framing.sse import Event
-from .wire import Opening, count, part
+from ...core.exchange import Json
+from ...core.usage import Usage
+from ...framing.sse import Event
+from ..wire import Opening, count, part
 
 DIALECT: Final = "openai_chat"
 END_MARK: Final = b"[DONE]"
+USAGE: Final = b'"usage"'
 PING: Final = b": ping\n\n"
 
 

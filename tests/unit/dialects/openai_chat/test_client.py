@@ -21,6 +21,7 @@ from llmproxy.dialects.chat import (
     MessageEnded,
     MessageStarted,
     RedactedThinking,
+    Refusal,
     Role,
     Stop,
     Text,
@@ -30,9 +31,9 @@ from llmproxy.dialects.chat import (
     ToolCall,
     ToolResult,
 )
-from llmproxy.dialects.openai_chat import (
+from llmproxy.dialects.openai_chat.client import (
     FINISH_REASONS,
-    StreamRenderer,
+    Renderer,
     include_usage,
     parse_request,
     render_response,
@@ -150,10 +151,10 @@ def test_a_request_with_every_field_is_understood() -> None:
         Role.USER,
     ]
     assert request.messages[2].parts == (
-        Thinking(text="e", signature="f"),
-        RedactedThinking(data="g"),
-        Text(text="c"),
-        Text(text="d"),
+        Thinking(text="e", signature="f", by="anthropic_messages"),
+        RedactedThinking(data="g", by="anthropic_messages"),
+        Refusal(text="c"),
+        Refusal(text="d"),
         ToolCall(id="h", name="i", arguments={}),
     )
     assert request.messages[3].parts == (
@@ -263,7 +264,7 @@ def test_reasoning_tokens_are_told_only_where_known() -> None:
 
 def test_thinking_without_a_signature_is_shown_but_not_to_be_sent_back() -> None:
     response = ChatResponse(
-        id="msg_1", model="m", parts=(Thinking(text="Hm.", signature=""),), stop=Stop.END
+        id="msg_1", model="m", parts=(Thinking(text="Hm.", signature="", by=""),), stop=Stop.END
     )
 
     message = render_response(response, now=1)["choices"][0]["message"]
@@ -273,23 +274,26 @@ def test_thinking_without_a_signature_is_shown_but_not_to_be_sent_back() -> None
 
 
 def test_what_a_stream_said_of_thinking_can_be_sent_back_as_it_was_signed() -> None:
-    renderer = StreamRenderer(include_usage=False, now=1, limit=LIMIT)
+    renderer = Renderer(include_usage=False, now=1, limit=LIMIT)
     renderer.feed(MessageStarted(id="msg_1", model="m"))
 
     out = renderer.feed(ThinkingDelta(text="Hm, "))
     out += renderer.feed(ThinkingDelta(text="well."))
-    out += renderer.feed(ThinkingDelta(signature="c2ln"))
+    out += renderer.feed(ThinkingDelta(signature="c2ln", by="anthropic_messages"))
     out += renderer.feed(BlockEnded())
     deltas = [orjson.loads(line[6:])["choices"][0]["delta"] for line in out.split(b"\n\n") if line]
     message = {"role": "assistant", "content": "So.", **deltas[-1]}
 
     parts = parse_request({"messages": [message]}).messages[0].parts
-    assert parts == (Thinking(text="Hm, well.", signature="c2ln"), Text(text="So."))
+    assert parts == (
+        Thinking(text="Hm, well.", signature="c2ln", by="anthropic_messages"),
+        Text(text="So."),
+    )
 
 
 @given(st.text(min_size=1))
 def test_a_text_delta_is_the_same_chunk_that_json_would_make(text: str) -> None:
-    renderer = StreamRenderer(include_usage=True, now=1, limit=LIMIT)
+    renderer = Renderer(include_usage=True, now=1, limit=LIMIT)
     renderer.feed(MessageStarted(id='msg_"1', model="m\n"))
 
     chunk = renderer.feed(TextDelta(text=text))
@@ -310,7 +314,7 @@ def test_a_text_delta_is_the_same_chunk_that_json_would_make(text: str) -> None:
 
 
 def test_a_provider_that_reports_no_usage_is_not_quoted_with_zeros() -> None:
-    renderer = StreamRenderer(include_usage=True, now=1, limit=LIMIT)
+    renderer = Renderer(include_usage=True, now=1, limit=LIMIT)
     renderer.feed(MessageStarted(id="msg_1", model="m"))
 
     out = renderer.feed(MessageEnded(stop=Stop.END))

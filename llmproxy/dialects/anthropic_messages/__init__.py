@@ -1,0 +1,1 @@
+"""Anthropic's messages: https://docs.anthropic.com/en/api/messages."""

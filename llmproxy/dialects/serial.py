@@ -1,0 +1,102 @@
+"""
+Tool calls one after the other, also where a provider writes several at a time.
+
+Most dialects have one block under way at a time. A call that begins while another's arguments are
+not yet a whole object waits, with all that comes of it, until those are, or the answer ends.
+"""
+
+import orjson
+
+from .chat import (
+    BlockEnded,
+    ChatEvent,
+    MessageEnded,
+    ToolCallDelta,
+    ToolCallStarted,
+)
+
+
+class Serial:
+    """
+    Sets the events of one answer in a row: feed it what each read means.
+
+    Of the call under way the arguments so far are kept, and of those that wait everything:
+    ValueError where that is more than `limit` characters.
+    """
+
+    __slots__ = ("_arguments", "_held", "_later", "_limit", "_open", "_waiting")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: int | None = None  # the call under way
+        self._arguments: list[str] = []
+        self._held = 0
+        self._waiting: dict[int, list[ChatEvent]] = {}
+        self._later: list[ChatEvent] = []
+
+    def feed(self, events: list[ChatEvent]) -> list[ChatEvent]:
+        """Give the events that have their turn now."""
+        if self._open is None and len(events) == 1 and type(events[0]) is not ToolCallStarted:
+            return events  # text, nearly always
+        out: list[ChatEvent] = []
+        for event in events:
+            self._take(event, out)
+        return out
+
+    def _take(self, event: ChatEvent, out: list[ChatEvent]) -> None:
+        match event:
+            case ToolCallStarted():
+                self._start(event, out)
+            case ToolCallDelta() if event.index in self._waiting:
+                self._keep(event.arguments)
+                self._waiting[event.index].append(event)
+            case ToolCallDelta():
+                self._keep(event.arguments)
+                self._arguments.append(event.arguments)
+                out.append(event)
+            case BlockEnded() if self._open is not None:
+                if not self._waiting:
+                    self._close(out)
+            case MessageEnded():
+                self._close(out)
+                out.append(event)
+            case _ if self._open is None or self._is_whole():
+                self._close(out)
+                out.append(event)
+            case _:
+                self._keep(getattr(event, "text", ""))
+                self._later.append(event)
+
+    def _start(self, call: ToolCallStarted, out: list[ChatEvent]) -> None:
+        if self._open is not None and not self._waiting and self._is_whole():
+            self._close(out)
+        if self._open is None:
+            self._open = call.index
+            out.append(call)
+        else:
+            self._waiting[call.index] = [call]
+
+    def _keep(self, text: str) -> None:
+        self._held += len(text)
+        if self._held > self._limit:
+            raise ValueError(f"tool calls of more than {self._limit} characters (limits.event)")
+
+    def _is_whole(self) -> bool:
+        try:
+            return isinstance(orjson.loads("".join(self._arguments)), dict)
+        except orjson.JSONDecodeError:
+            return False
+
+    def _close(self, out: list[ChatEvent]) -> None:
+        """End the call under way, and say all that waited for it."""
+        if self._open is None:
+            return
+        out.append(BlockEnded())
+        for waiting in self._waiting.values():
+            out += [*waiting, BlockEnded()]
+        out += self._later
+        self._open = None
+        self._arguments.clear()
+        self._waiting.clear()
+        self._later.clear()
+        self._held = 0
