@@ -1,0 +1,98 @@
+"""What the vendors' own libraries say of a body or a stream: a check for each dialect and place."""
+
+import json
+from collections.abc import Callable, Mapping
+
+import orjson
+from anthropic.types import message_create_params
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from pydantic import TypeAdapter
+
+from llmproxy.core.exchange import Json
+
+STREAMING = TypeAdapter(message_create_params.MessageCreateParamsStreaming)
+PLAIN = TypeAdapter(message_create_params.MessageCreateParamsNonStreaming)
+
+
+def messages_request(body: Json) -> None:
+    """Check what an Anthropic provider gets."""
+    # the SDK's types follow the newest models, which take no sampling parameters
+    known = {name: body[name] for name in body.keys() - {"temperature", "top_p", "top_k"}}
+
+    (STREAMING if body.get("stream") else PLAIN).validate_python(known, strict=True)
+
+
+def chat_answer(body: Json) -> None:
+    """Check what an OpenAI client gets for a plain request."""
+    if "error" in body:
+        assert set(body["error"]) == {"message", "type", "param", "code"}
+        return
+
+    completion = ChatCompletion.model_validate(body, strict=True)
+
+    assert completion.choices[0].finish_reason
+
+
+def chat_stream(request: Json, stream: bytes) -> None:
+    """Check the chunks that an OpenAI client gets, and that its SDK adds them up."""
+    wants_usage = (request.get("stream_options") or {}).get("include_usage", False)
+    whole = stream.endswith(b"data: [DONE]\n\n")
+    bodies = _chunks(stream)
+    parsed = [ChatCompletionChunk.model_validate(body, strict=True) for body in bodies]
+
+    assert len({(chunk.id, chunk.created, chunk.model) for chunk in parsed}) <= 1
+    assert all(("usage" in body) == wants_usage for body in bodies)
+    deltas = [chunk for chunk in parsed if chunk.choices]
+    assert [chunk.choices[0].delta.role for chunk in deltas] == (
+        ["assistant"] + [None] * (len(deltas) - 1) if deltas else []
+    )
+    reasons = [chunk.choices[0].finish_reason for chunk in deltas]
+    assert [bool(reason) for reason in reasons] == [
+        whole and i == len(reasons) - 1 for i in range(len(reasons))
+    ]
+    if wants_usage and whole:
+        assert parsed[-1].choices == []
+        assert parsed[-1].usage is not None
+    if whole:
+        _adds_up(bodies)
+
+
+def _adds_up(bodies: list[Json]) -> None:
+    state = ChatCompletionStreamState()
+    for body in bodies:
+        state.handle_chunk(ChatCompletionChunk.model_validate(body))
+    message = state.current_completion_snapshot.choices[0].message
+    deltas = [choice["delta"] for body in bodies for choice in body["choices"]]
+
+    assert message.content == "".join(delta.get("content", "") for delta in deltas)
+    for call in message.tool_calls or ():
+        assert call.type == "function"
+        assert isinstance(orjson.loads(call.function.arguments), dict)
+    for thought in (message.model_extra or {}).get("thinking_blocks", ()):
+        assert thought["type"] in {"thinking", "redacted_thinking"}
+        assert thought.get("signature") or thought.get("data")
+
+
+def _chunks(stream: bytes) -> list[Json]:
+    """Give the JSON of the events of a stream, `[DONE]` and errors left out."""
+    events = stream.removesuffix(b"data: [DONE]\n\n").split(b"\n\n")
+    # not orjson: it refuses the lone surrogates that one case is about
+    bodies = [json.loads(event.removeprefix(b"data: ")) for event in events if event]
+    return [body for body in bodies if "error" not in body]
+
+
+REQUESTS: Mapping[str, Callable[[Json], None]] = {
+    "anthropic_messages": messages_request,
+}
+"""Takes the body of a request to a provider of the dialect."""
+
+ANSWERS: Mapping[str, Callable[[Json], None]] = {
+    "openai_chat": chat_answer,
+}
+"""Takes the whole answer that a client of the dialect gets, or the error."""
+
+STREAMS: Mapping[str, Callable[[Json, bytes], None]] = {
+    "openai_chat": chat_stream,
+}
+"""Takes the request of a client of the dialect and the stream that it gets, errors included."""
