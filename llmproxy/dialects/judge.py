@@ -71,8 +71,13 @@ CLIENTS_ACCOUNT = ("mismatched_", "invalid_organization", "invalid_project")
 # How it is said that one request alone is over the limit or the money left: OpenAI, OpenRouter.
 ONE_REQUEST = ("Request too large", "fewer max_tokens")
 
-# How a prompt that does not fit is told where no code says so: Anthropic (two ways), vLLM.
-TOO_LONG = ("prompt is too long", "exceed context limit", "maximum context length")
+# How a prompt that does not fit is told where no code says so: Anthropic (two ways), vLLM, Gemini.
+TOO_LONG = (
+    "prompt is too long",
+    "exceed context limit",
+    "maximum context length",
+    "exceeds the maximum number of tokens",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Answers as OpenAI and Anthropic give them, plain and streamed, for a provider's script."""
+"""Answers as the vendors give them, plain and streamed, for a provider's script."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,18 @@ from .provider import Headers, Step, answer, stream
 
 OPENAI_USAGE: Mapping[str, int] = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
 ANTHROPIC_USAGE: Mapping[str, int] = {"input_tokens": 9, "output_tokens": 3}
+RESPONSES_USAGE: Mapping[str, Any] = {
+    "input_tokens": 9,
+    "input_tokens_details": {"cached_tokens": 0},
+    "output_tokens": 3,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 12,
+}
+GEMINI_USAGE: Mapping[str, int] = {
+    "promptTokenCount": 9,
+    "candidatesTokenCount": 3,
+    "totalTokenCount": 12,
+}
 
 
 def event(data: object, name: str | None = None) -> bytes:
@@ -142,6 +154,70 @@ def anthropic_error(message: str = "no", *, kind: str = "api_error") -> dict[str
     return {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"}
 
 
+def responses_answer(text: str = "Hello there", *, model: str = "gpt-4") -> dict[str, Any]:
+    """Return a plain response."""
+    return {
+        **_response(model, "completed"),
+        "output": [_message([{"type": "output_text", "text": text, "annotations": []}])],
+        "usage": RESPONSES_USAGE,
+    }
+
+
+def responses_events(*words: str, model: str = "gpt-4") -> list[bytes]:
+    """Return the events of a streamed response: created, begun, words, done, completed."""
+    part = {"type": "output_text", "text": "", "annotations": []}
+    text = "".join(words)
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    done = _message([{**part, "text": text}])
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": _response(model, "in_progress")},
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": {**done, "status": "in_progress", "content": []},
+        },
+        {"type": "response.content_part.added", **place, "part": part},
+        *({"type": "response.output_text.delta", **place, "delta": word} for word in words),
+        {"type": "response.output_text.done", **place, "text": text},
+        {"type": "response.content_part.done", **place, "part": {**part, "text": text}},
+        {"type": "response.output_item.done", "output_index": 0, "item": done},
+        {"type": "response.completed", "response": responses_answer(text, model=model)},
+    ]
+    return [_named({**one, "sequence_number": number}) for number, one in enumerate(events)]
+
+
+def gemini_answer(
+    text: str = "Hello there", *, model: str = "gemini-2.5-flash", reason: str | None = "STOP"
+) -> dict[str, Any]:
+    """Return a plain answer; without a reason, a piece of a streamed one."""
+    candidate: dict[str, Any] = {
+        "content": {"parts": [{"text": text}], "role": "model"},
+        "index": 0,
+    }
+    answer = {"candidates": [candidate], "modelVersion": model, "responseId": "answer-1"}
+    if reason is None:
+        return answer
+    candidate["finishReason"] = reason
+    return {**answer, "usageMetadata": GEMINI_USAGE}
+
+
+def gemini_events(*words: str, model: str = "gemini-2.5-flash") -> list[bytes]:
+    """Return the events of a streamed answer: an empty start, words, usage, end."""
+    return [
+        event(gemini_answer("", model=model, reason=None)),
+        *(event(gemini_answer(word, model=model, reason=None)) for word in words),
+        event({"usageMetadata": GEMINI_USAGE, "modelVersion": model}),
+        event(gemini_answer("", model=model)),
+    ]
+
+
+def gemini_error(
+    message: str = "no", *, code: int = 500, status: str = "INTERNAL"
+) -> dict[str, Any]:
+    """Return an error's body."""
+    return {"error": {"code": code, "message": message, "status": status}}
+
+
 def openai_plain(text: str = "Hello there", *, headers: Headers = ()) -> Step:
     """Answer with a chat completion."""
     return answer(openai_answer(text), headers=headers)
@@ -160,6 +236,37 @@ def anthropic_plain(text: str = "Hello there", *, headers: Headers = ()) -> Step
 def anthropic_stream(*words: str, headers: Headers = ()) -> Step:
     """Answer with a streamed message, each event a chunk of its own."""
     return stream(*anthropic_events(*words), headers=headers)
+
+
+def _response(model: str, status: str) -> dict[str, Any]:
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "status": status,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
+        "model": model,
+        "output": [],
+        "parallel_tool_calls": True,
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "usage": None,
+    }
+
+
+def _message(content: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "status": "completed",
+        "role": "assistant",
+        "content": content,
+    }
 
 
 def _named(data: dict[str, Any]) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 from .faults import Dialect, Ending, Seen
 
 DONE = "[DONE]"
+RESPONDED = frozenset({"completed", "incomplete"})
 
 
 class Finish(Enum):
@@ -112,6 +113,8 @@ def error_of(dialect: Dialect, told: Mapping[str, Any]) -> str | None:
         return None
     if dialect is Dialect.ANTHROPIC:
         return error.get("type") if told.get("type") == "error" else None
+    if dialect is Dialect.GEMINI:
+        return error.get("status")
     return error.get("code") or error.get("type")
 
 
@@ -119,6 +122,10 @@ def is_answer(dialect: Dialect, told: Mapping[str, Any]) -> bool:
     """Say whether this is a plain answer that says why it ended."""
     if dialect is Dialect.ANTHROPIC:
         return told.get("stop_reason") is not None
+    if dialect is Dialect.RESPONSES:
+        return told.get("status") in RESPONDED
+    if dialect is Dialect.GEMINI:
+        return any(one.get("finishReason") for one in told.get("candidates") or ())
     return any(choice.get("finish_reason") for choice in told.get("choices") or ())
 
 
@@ -126,6 +133,10 @@ def is_terminal(dialect: Dialect, data: str) -> bool:
     """Say whether an event is the one that only a whole stream has."""
     if dialect is Dialect.ANTHROPIC:
         return parsed(data).get("type") == "message_stop"
+    if dialect is Dialect.RESPONSES:
+        return str(parsed(data).get("type")).removeprefix("response.") in RESPONDED
+    if dialect is Dialect.GEMINI:
+        return is_answer(dialect, parsed(data))
     return data == DONE
 
 
@@ -133,6 +144,6 @@ def is_whole(dialect: Dialect, events: list[str]) -> bool:
     """Say whether the stream is whole; OpenAI-compatible servers may leave `[DONE]` out."""
     if events and is_terminal(dialect, events[-1]):
         return True
-    if dialect is Dialect.ANTHROPIC:
+    if dialect is not Dialect.OPENAI:
         return False
     return any(is_answer(dialect, parsed(event)) for event in events)

@@ -29,25 +29,18 @@ from ..core.errors import blames_target
 from ..core.exchange import Exchange, Target
 from ..providers.registry import make_provider
 from ..routing.table import RouteTable
-from ..server.endpoints import ENDPOINTS, Operation
 from ..server.services import EXCHANGE
 from .contract import Finish, Sight, described, ending, wanted
 from .faults import ALL, ROWS, Dialect, Mode, Moment, Pair, Row, Socket
 from .local import serving
 from .named import FAULTS
 from .provider import Answer, Provider, Step
-from .script import SAID, begun, good, paced, step, unreachable
+from .script import SAID, asked, begun, good, paced, step, unreachable
 from .stage import ANYONE, SLACK, as_asked, has_limits, offline, staged, used_up
 
 AT_ONCE = 8  # cases
 PATIENCE = 10.0  # seconds; what takes longer hangs
 NAMELESS = "drill"  # the model that is asked where the configuration names none
-HELLO: Sequence[Mapping[str, str]] = [{"role": "user", "content": "Hello"}]
-PATHS: Mapping[str, str] = {
-    endpoint.dialect: endpoint.path
-    for endpoint in ENDPOINTS
-    if endpoint.operation is Operation.CHAT and endpoint.dialect is not None
-}
 
 
 class Trial(Enum):
@@ -366,9 +359,10 @@ class Client:
         """Give what comes."""
         status, streamed, complete = 0, False, True
         try:
+            path, body = asked(self._case.pair.client, self._case.model, self._case.mode)
             async with self._session.post(
-                PATHS[self._case.pair.client],
-                json=self._request(),
+                path,
+                json=body,
                 headers=self._headers(),
                 timeout=aiohttp.ClientTimeout(),
             ) as response:
@@ -381,14 +375,6 @@ class Client:
         except aiohttp.ClientError:
             complete = False
         return Sight(status=status, body=bytes(self._body), complete=complete, streamed=streamed)
-
-    def _request(self) -> dict[str, object]:
-        return {
-            "model": self._case.model,
-            "messages": HELLO,
-            "max_tokens": 9,
-            "stream": self._case.mode is Mode.STREAM,
-        }
 
     def _headers(self) -> dict[str, str]:
         if self._case.row.deadline is None:

@@ -26,6 +26,8 @@ class Dialect(StrEnum):
 
     OPENAI = "openai_chat"
     ANTHROPIC = "anthropic_messages"
+    RESPONSES = "openai_responses"
+    GEMINI = "gemini"
 
 
 class Pair(NamedTuple):
@@ -37,10 +39,12 @@ class Pair(NamedTuple):
 
 OPENAI = Pair(Dialect.OPENAI, Dialect.OPENAI)
 ANTHROPIC = Pair(Dialect.ANTHROPIC, Dialect.ANTHROPIC)
+RESPONSES = Pair(Dialect.RESPONSES, Dialect.RESPONSES)
+GEMINI = Pair(Dialect.GEMINI, Dialect.GEMINI)
 TRANSLATED = Pair(Dialect.OPENAI, Dialect.ANTHROPIC)
-ALL = (OPENAI, ANTHROPIC, TRANSLATED)
-EQUAL = (OPENAI, ANTHROPIC)
-FROM_ANTHROPIC = (ANTHROPIC, TRANSLATED)
+EQUAL = (OPENAI, ANTHROPIC, RESPONSES, GEMINI)
+ALL = (*EQUAL, TRANSLATED)
+WITH_TERMINAL = (ANTHROPIC, RESPONSES, TRANSLATED)
 
 
 class Mode(StrEnum):
@@ -139,9 +143,22 @@ ANTHROPIC_WORDS: Mapping[Word, str] = {
 }
 """Anthropic's `type` for those that the gateway itself tells an Anthropic client."""
 
+GEMINI_WORDS: Mapping[Word, str] = {
+    Word.FAILED: "UNAVAILABLE",
+    Word.LATE: "DEADLINE_EXCEEDED",
+    Word.BUSY: "UNAVAILABLE",
+    Word.LIMITED: "RESOURCE_EXHAUSTED",
+    Word.INVALID: "INVALID_ARGUMENT",
+    Word.TOO_LONG: "INVALID_ARGUMENT",
+    Word.UNKNOWN_MODEL: "NOT_FOUND",
+}
+"""Google's `status`."""
 
-def name(word: Word, client: Dialect) -> str:
-    """Give what an error is called in the client's dialect."""
+
+def name(word: Word, client: Dialect, status: int = 502) -> str:
+    """Give what an error is called in the client's dialect, if it has this status."""
+    if client is Dialect.GEMINI:
+        return "INTERNAL" if status == 500 else GEMINI_WORDS[word]
     return ANTHROPIC_WORDS[word] if client is Dialect.ANTHROPIC else word.value
 
 
@@ -455,7 +472,7 @@ ROWS: tuple[Row, ...] = (
             seen=passed(status, Word.BUSY),
             judged=SICK,
         )
-        for pairs, status in (((OPENAI, TRANSLATED), 503), ((ANTHROPIC,), 529))
+        for pairs, status in (((OPENAI, RESPONSES, GEMINI, TRANSLATED), 503), ((ANTHROPIC,), 529))
     ),
     Row(
         fault="status 502 with a web page",
@@ -791,10 +808,10 @@ ROWS: tuple[Row, ...] = (
         counted=SUCCESS,
     ),
     Row(
-        fault="a stop reason, then an orderly end without `message_stop`",
+        fault="the end of the content, then an orderly end without the terminal event",
         moment=Moment.AFTER_CONTENT,
         says=(*STARTED, Part.FINISH),
-        pairs=FROM_ANTHROPIC,
+        pairs=WITH_TERMINAL,
         modes=STREAM,
         seen=broke_off(*STARTED, Part.FINISH),
         judged=BROKEN,
@@ -821,10 +838,10 @@ ROWS: tuple[Row, ...] = (
         counted=SUCCESS,
     ),
     Row(
-        fault="a stop reason, then a reset before `message_stop`",
+        fault="the end of the content, then a reset before the terminal event",
         moment=Moment.AFTER_CONTENT,
         says=(*STARTED, Part.FINISH, End.RESET),
-        pairs=FROM_ANTHROPIC,
+        pairs=WITH_TERMINAL,
         modes=STREAM,
         seen=broke_off(*STARTED, Part.FINISH),
         judged=BROKEN,
@@ -877,8 +894,8 @@ What a client sees of each fault of a provider, who is asked next, who is blamed
 metrics say. Each line is a test that passes, on real sockets.
 
 **A stream ends in one of three ways**: with the protocol's own terminal event (`[DONE]`, or from
-OpenAI-compatible servers that send none the finish reason; `message_stop`), with the protocol's
-own error event, or with a torn connection where not even that can be told. Half an answer never
+OpenAI-compatible servers that send none the finish reason; `message_stop`; `response.completed` or
+`response.incomplete`; Gemini's `finishReason`), with the protocol's own error event, or with a torn connection where not even that can be told. Half an answer never
 ends as a whole one. A plain answer is whole, or an error, or (over 256 KiB, in the provider's own
 dialect) torn.
 
@@ -897,8 +914,8 @@ client that leaves or that waits no longer.
 - **asked**: whether the client asked for a plain answer or for a stream.
 - **fault**: it lasts, so that each attempt at this provider meets it.
 - **the client sees**: with no other target, or where none may be asked. The error's name is
-  OpenAI's `code` (`type` where it has none), or Anthropic's `type`. "Its own words" is the
-  provider's own error, untouched but for the status that is named. Where another target is asked
+  OpenAI's `code` (`type` where it has none), Anthropic's `type`, or Gemini's `status`. "Its own
+  words" is the provider's own error, untouched but for the status that is named. Where another target is asked
   and answers, the client sees its answer alone.
 - **retry**: `x-should-retry`, which the official SDKs obey; without it (-) they go by the status.
 - **again**: the same target is asked once more, as often as `retry.max_attempts` and the budget
@@ -917,6 +934,8 @@ The moments: *before the head* of the provider's answer; *before content*, when 
 TITLES: Mapping[Pair, str] = {
     OPENAI: "An OpenAI client on an OpenAI provider",
     ANTHROPIC: "An Anthropic client on an Anthropic provider",
+    RESPONSES: "A client of OpenAI's responses on an OpenAI provider",
+    GEMINI: "A Gemini client on a Gemini provider",
     TRANSLATED: "An OpenAI client on an Anthropic provider",
 }
 COLUMNS = (
@@ -983,7 +1002,7 @@ def _error(seen: Seen, pair: Pair) -> str:
     if seen.own_words and pair.client == pair.provider:
         return "its own words"
     assert seen.error is not None
-    return f"`{name(seen.error, pair.client)}`"
+    return f"`{name(seen.error, pair.client, seen.status)}`"
 
 
 def _remark(seen: Seen, pair: Pair, *, malformed: bool) -> str:

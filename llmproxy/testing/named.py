@@ -7,12 +7,21 @@ does, which says how llmproxy itself takes it; the slow ones are whole, and only
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
-from .answers import anthropic_answer, anthropic_events, openai_answer, openai_events
+from .answers import (
+    anthropic_answer,
+    anthropic_events,
+    gemini_answer,
+    gemini_events,
+    openai_answer,
+    openai_events,
+    responses_answer,
+    responses_events,
+)
 from .faults import COMPLETE, STARTED, Body, Dialect, Mode, Part, Says, Status
 from .provider import Answer, End, Pause, Request, Step, answer, head, stream
 from .script import paced, step
@@ -25,6 +34,23 @@ SLOW: Final = 0.5
 PATHS: Mapping[str, Dialect] = {
     "/chat/completions": Dialect.OPENAI,
     "/messages": Dialect.ANTHROPIC,
+    "/responses": Dialect.RESPONSES,
+    ":generateContent": Dialect.GEMINI,
+    ":streamGenerateContent": Dialect.GEMINI,
+}
+
+
+BODY: Mapping[Dialect, Callable[..., object]] = {
+    Dialect.OPENAI: openai_answer,
+    Dialect.ANTHROPIC: anthropic_answer,
+    Dialect.RESPONSES: responses_answer,
+    Dialect.GEMINI: gemini_answer,
+}
+EVENTS: Mapping[Dialect, Callable[..., list[bytes]]] = {
+    Dialect.OPENAI: openai_events,
+    Dialect.ANTHROPIC: anthropic_events,
+    Dialect.RESPONSES: responses_events,
+    Dialect.GEMINI: gemini_events,
 }
 
 
@@ -200,12 +226,16 @@ def dialect_of(request: Request) -> Dialect | None:
 
 def _dialect_of_sdk(request: Request) -> Dialect:
     """Give the dialect of whoever asks what is no chat; a fault is met there too."""
+    if request.header("x-goog-api-key") is not None:
+        return Dialect.GEMINI
     anthropic = request.header("anthropic-version") is not None
     return Dialect.ANTHROPIC if anthropic else Dialect.OPENAI
 
 
 def mode_of(request: Request) -> Mode:
     """Say whether a plain answer or a stream is wanted."""
+    if dialect_of(request) is Dialect.GEMINI:
+        return Mode.STREAM if ":stream" in request.target else Mode.PLAIN
     return Mode.STREAM if _asked(request).get("stream") else Mode.PLAIN
 
 
@@ -227,19 +257,23 @@ def _elsewhere(request: Request) -> Step:
 
 
 def _body(request: Request, text: str) -> object:
-    model = str(_asked(request).get("model", NAMELESS))
-    if dialect_of(request) is Dialect.OPENAI:
-        return openai_answer(text, model=model)
-    return anthropic_answer(text, model=model)
+    dialect = dialect_of(request)
+    assert dialect is not None
+    return BODY[dialect](text, model=_model(request))
 
 
 def _events(request: Request, text: str) -> list[bytes]:
-    model = str(_asked(request).get("model", NAMELESS))
+    dialect = dialect_of(request)
+    assert dialect is not None
     words = [f"{word} " for word in text.split()]
     words[-1:] = [word.rstrip() for word in words[-1:]]
-    if dialect_of(request) is Dialect.OPENAI:
-        return openai_events(*words, model=model)
-    return anthropic_events(*words, model=model)
+    return EVENTS[dialect](*words, model=_model(request))
+
+
+def _model(request: Request) -> str:
+    if dialect_of(request) is Dialect.GEMINI:
+        return request.target.partition("/models/")[2].partition(":")[0] or NAMELESS
+    return str(_asked(request).get("model", NAMELESS))
 
 
 def _slow(name: str, request: Request, seconds: float) -> Step:
@@ -259,10 +293,14 @@ def _slow_body(body: bytes, seconds: float) -> Step:
 
 
 def _slow_events(name: str, request: Request, seconds: float) -> Iterator[bytes | Pause]:
-    paused = False
-    for event in _events(request, HELLO):
-        has_content = b'"text_delta"' in event or b'"delta":{"content":"' in event
-        if has_content and not (paused and name == "slow_first_token"):
-            paused = True
+    events = _events(request, HELLO)
+    first = next(
+        at
+        for at, pair in enumerate(zip(events, _events(request, ""), strict=False))
+        if len(set(pair)) > 1
+    )
+    words = 1 if name == "slow_first_token" else len(HELLO.split())
+    for at, event in enumerate(events):
+        if first <= at < first + words:
             yield Pause(seconds)
         yield event

@@ -1,5 +1,5 @@
 """
-What the fault table says, as moves on a socket, in either dialect.
+What the fault table says, as moves on a socket, in each dialect.
 
 `step` makes what a provider writes for a row's `says`; `unreachable` is for those that no provider
 can say, since nobody answers at its address.
@@ -16,9 +16,14 @@ from .answers import (
     anthropic_error,
     anthropic_events,
     event,
+    gemini_answer,
+    gemini_error,
+    gemini_events,
     openai_answer,
     openai_error,
     openai_events,
+    responses_answer,
+    responses_events,
 )
 from .faults import COMPLETE, Body, Dialect, Mode, Part, Says, Socket, Status, Word
 from .provider import End, Move, Pause, Provider, Step, answer, head, stream
@@ -30,6 +35,25 @@ MOMENT = 0.02  # seconds
 LIMITED = "rate_limit_error"
 LARGE = 300_000  # bytes; more than are held until a plain answer is whole
 LONG = 1_200_000  # bytes; over the `limits.event` of the rows, which no single read is
+
+
+def asked(dialect: Dialect, model: str, mode: Mode) -> tuple[str, dict[str, Any]]:
+    """Give the path and the body of a client's request."""
+    said = "hi"
+    streams = mode is Mode.STREAM
+    match dialect:
+        case Dialect.OPENAI | Dialect.ANTHROPIC:
+            path = "/v1/messages" if dialect is Dialect.ANTHROPIC else "/v1/chat/completions"
+            messages = [{"role": "user", "content": said}]
+            return path, {
+                "model": model, "messages": messages, "max_tokens": 9, "stream": streams,
+            }  # fmt: skip
+        case Dialect.RESPONSES:
+            return "/v1/responses", {"model": model, "input": said, "stream": streams}
+        case Dialect.GEMINI:
+            verb = "streamGenerateContent?alt=sse" if streams else "generateContent"
+            contents = [{"role": "user", "parts": [{"text": said}]}]
+            return f"/v1beta/models/{model}:{verb}", {"contents": contents}
 
 
 def step(says: Says, dialect: Dialect) -> Step:
@@ -87,7 +111,24 @@ def refusal(dialect: Dialect, error: str) -> dict[str, Any]:
         if error == Word.TOO_LONG.value:
             return anthropic_error("prompt is too long: 9 tokens", kind="invalid_request_error")
         return anthropic_error(kind=error or "api_error")
+    if dialect is Dialect.GEMINI:
+        return _google_error(error)
     return openai_error(kind=error or "server_error", code=error or None)
+
+
+def _google_error(error: str) -> dict[str, Any]:
+    match error:
+        case "context_length_exceeded":
+            message = "The input token count (9) exceeds the maximum number of tokens allowed (8)."
+            return gemini_error(message, code=400, status="INVALID_ARGUMENT")
+        case "invalid_request_error":
+            return gemini_error(code=400, status="INVALID_ARGUMENT")
+        case "not_found_error":
+            return gemini_error(code=404, status="NOT_FOUND")
+        case "rate_limit_error":
+            return gemini_error(code=429, status="RESOURCE_EXHAUSTED")
+        case _:
+            return gemini_error()
 
 
 def content(plain: bytes) -> bytes:
@@ -147,7 +188,7 @@ def _parts(
     dialect: Dialect, ping: bytes, events: Sequence[bytes], half: str, kind: str | None
 ) -> Mapping[Part, bytes]:
     start, word, finish, end = events
-    error = "error" if dialect is Dialect.ANTHROPIC else None
+    error = "error" if dialect in NAMED else None
     return {
         Part.PING: ping,
         Part.PINGS: (b": " + b"x" * 9_996 + b"\n\n") * (LONG // 10_000),
@@ -156,11 +197,18 @@ def _parts(
         Part.HALF: word[: len(word) // 2],
         Part.LONG: word.replace(SAID.encode(), b"x" * LONG)[:-2],
         Part.MALFORMED: event(half, kind),
-        Part.ERROR: event(refusal(dialect, ""), error),
-        Part.LIMITED: event(refusal(dialect, LIMITED), error),
+        Part.ERROR: event(_typed(refusal(dialect, ""), error), error),
+        Part.LIMITED: event(_typed(refusal(dialect, LIMITED), error), error),
         Part.FINISH: finish,
         Part.END: end,
     }
+
+
+NAMED = frozenset({Dialect.ANTHROPIC, Dialect.RESPONSES})
+
+
+def _typed(body: dict[str, Any], kind: str | None) -> dict[str, Any]:
+    return body if kind is None else {"type": kind, **body}
 
 
 def _grouped(events: Sequence[bytes], *lengths: int) -> list[bytes]:
@@ -171,6 +219,8 @@ def _grouped(events: Sequence[bytes], *lengths: int) -> list[bytes]:
 ANSWERS: Mapping[Dialect, bytes] = {
     Dialect.OPENAI: json.dumps(openai_answer(SAID)).encode(),
     Dialect.ANTHROPIC: json.dumps(anthropic_answer(SAID)).encode(),
+    Dialect.RESPONSES: json.dumps(responses_answer(SAID)).encode(),
+    Dialect.GEMINI: json.dumps(gemini_answer(SAID)).encode(),
 }
 BODIES: Mapping[Dialect, Mapping[Body, bytes]] = {
     dialect: _bodies(dialect, whole) for dialect, whole in ANSWERS.items()
@@ -189,5 +239,19 @@ PARTS: Mapping[Dialect, Mapping[Part, bytes]] = {
         _grouped(anthropic_events(SAID), 3, 1, 2, 1),
         '{"type": "content_block_delta", "ind',
         "content_block_delta",
+    ),
+    Dialect.RESPONSES: _parts(
+        Dialect.RESPONSES,
+        b": keep-alive\n\n",
+        _grouped(responses_events(SAID), 3, 1, 3, 1),
+        '{"type": "response.output_text.delta", "del',
+        "response.output_text.delta",
+    ),
+    Dialect.GEMINI: _parts(
+        Dialect.GEMINI,
+        b": keep-alive\n\n",
+        _grouped(gemini_events(SAID), 1, 1, 1, 1),
+        '{"candidates": [',
+        None,
     ),
 }

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llmproxy.testing.answers import event, openai_chunk
+from llmproxy.testing.contract import error_of
 from llmproxy.testing.faults import (
     ATTEMPTS,
     COMPLETE,
@@ -38,21 +39,35 @@ from llmproxy.testing.script import (
     step,
     unreachable,
 )
-from tests.support.gateway import HELLO, ROOT, Gateway, model, provider
+from llmproxy.testing.script import (
+    asked as request_of,
+)
+from tests.support.gateway import ROOT, Gateway, model, provider
 from tests.support.metrics import Numbers
 from tests.support.wire import Answer, Client
 
 from .conftest import Start
 
-KINDS = {Dialect.OPENAI: "openai", Dialect.ANTHROPIC: "anthropic"}
-PATHS = {Dialect.OPENAI: "/v1/chat/completions", Dialect.ANTHROPIC: "/v1/messages"}
-TARGET_MODEL = {Dialect.OPENAI: "gpt-4", Dialect.ANTHROPIC: "claude-sonnet-4-5"}
+KINDS = {
+    Dialect.OPENAI: "openai",
+    Dialect.ANTHROPIC: "anthropic",
+    Dialect.RESPONSES: "openai",
+    Dialect.GEMINI: "gemini",
+}
+TARGET_MODEL = {
+    Dialect.OPENAI: "gpt-4",
+    Dialect.ANTHROPIC: "claude-sonnet-4-5",
+    Dialect.RESPONSES: "gpt-4",
+    Dialect.GEMINI: "gemini-2.5-flash",
+}
 ALONE, BOTH = "alone", "both"
 NOT_FOR_PROVIDERS = ("timeouts.total", "limits.event", "server.ping")
 HELD = 256 * 1024  # bytes of a plain answer that are held until it is whole
 GATEWAY_PINGS = {
     Dialect.OPENAI: b": ping\n\n",
     Dialect.ANTHROPIC: b'event: ping\ndata: {"type": "ping"}\n\n',
+    Dialect.RESPONSES: b": ping\n\n",
+    Dialect.GEMINI: b": ping\n\n",
 }
 CELLS = list(cells())
 
@@ -118,9 +133,9 @@ async def ask(gateway: Gateway, cell: Cell, asked: str, faulty: Provider) -> Ans
     headers = {"content-type": "application/json"}
     if cell.row.deadline is not None:
         headers["x-llmproxy-timeout"] = cell.row.deadline
-    body = {"model": asked, "messages": HELLO, "max_tokens": 9, "stream": cell.mode is Mode.STREAM}
+    path, body = request_of(cell.pair.client, asked, cell.mode)
     async with Client(gateway.port) as client:
-        await client.post(PATHS[cell.pair.client], body, headers)
+        await client.post(path, body, headers)
         if cell.row.seen.ending is not Ending.GONE:
             return without_pings(cell, await client.answer())
         if cell.row.moment is Moment.AFTER_CONTENT:
@@ -204,7 +219,8 @@ def assert_seen(cell: Cell, answered: Answer | None) -> None:
 
 def data_of(dialect: Dialect, last: bytes) -> bytes:
     """Give the data of the one error event that `last` is."""
-    start = b"event: error\ndata: " if dialect is Dialect.ANTHROPIC else b"data: "
+    named = dialect in (Dialect.ANTHROPIC, Dialect.RESPONSES)
+    start = b"event: error\ndata: " if named else b"data: "
     assert last.startswith(start)
     assert last.endswith(b"\n\n")
     return last.removeprefix(start)[:-2]
@@ -217,14 +233,10 @@ def assert_told(cell: Cell, body: bytes) -> None:
     if seen.own_words and cell.pair.client == cell.pair.provider:
         assert body == own_words(cell)
         return
-    told = json.loads(body)
-    if cell.pair.client is Dialect.ANTHROPIC:
-        assert told["type"] == "error"
-        assert told["error"]["type"] == name(seen.error, cell.pair.client)
-    else:
-        assert (told["error"]["code"] or told["error"]["type"]) == name(
-            seen.error, cell.pair.client
-        )
+    status = seen.status if seen.ending is Ending.BODY else 502
+    assert error_of(cell.pair.client, json.loads(body)) == name(
+        seen.error, cell.pair.client, status
+    )
 
 
 def own_words(cell: Cell) -> bytes:

@@ -33,7 +33,8 @@ def opening(event: Event, body: Any) -> Opening:
     if is_error(event, body):
         return Opening.ERROR
     kind = _kind(event, body)
-    if kind in BEFORE or kind in EMPTY_PARTS or not kind.startswith("response."):
+    begins = kind in BEFORE or kind in EMPTY_PARTS
+    if begins or not kind.startswith("response.") or not isinstance(body, dict):
         return Opening.EMPTY
     if kind == "response.output_item.added":
         silent = part(body, "item").get("type") in SILENT_ITEMS

@@ -11,8 +11,10 @@ from llmproxy.cli import main
 GOOD = """
 [providers.openai]
 kind = "openai"
+apis = ["chat"]
 [providers.b]
 kind = "openai"
+apis = ["chat"]
 base_url = "https://other.example/v1"
 api_key = "env:NOT_SET"
 [models."gpt-4"]

@@ -9,12 +9,22 @@ from llmproxy.config.schema import Config
 from llmproxy.core.errors import ModelNotFound
 from llmproxy.testing.contract import Finish
 from llmproxy.testing.drill import Case, Result, Trial, cases, drill, run
-from llmproxy.testing.faults import ANTHROPIC, COMPLETE, OPENAI, ROWS, TRANSLATED, Mode
+from llmproxy.testing.faults import (
+    ANTHROPIC,
+    COMPLETE,
+    GEMINI,
+    OPENAI,
+    RESPONSES,
+    ROWS,
+    TRANSLATED,
+    Mode,
+)
 from llmproxy.testing.named import FAULTS
 
 ONE = """
 [providers.a]
 kind = "openai"
+apis = ["chat"]
 base_url = "https://a.example/v1"
 api_key = "sk-a"
 """
@@ -47,12 +57,25 @@ def one(text: str, only: str, trial: Trial, mode: Mode = Mode.STREAM) -> Case:
 
 def test_each_cell_of_each_pair_that_the_configuration_has_is_drilled_alone() -> None:
     limits = 'timeouts = { first_byte = "1m", total = "5m" }\n'
-    alone = [case for case in found(f"{limits}{TWO}") if case.trial is Trial.LASTS]
+    more = """
+    [providers.c]
+    kind = "gemini"
+    api_key = "c"
+    [providers.d]
+    kind = "openai"
+    apis = ["responses"]
+    api_key = "d"
+    [models.both]
+    targets = ["c/gemini-2.5-flash", "d/gpt-5"]
+    """
+    alone = [case for case in found(f"{limits}{TWO}{more}") if case.trial is Trial.LASTS]
 
     assert {(case.pair, case.model) for case in alone} == {
         (OPENAI, "a/gpt-drill"),
         (TRANSLATED, "b/claude"),
         (ANTHROPIC, "b/claude"),
+        (GEMINI, "c/gemini-2.5-flash"),
+        (RESPONSES, "d/gpt-5"),
     }
     assert len(alone) == sum(len(row.pairs) * len(row.modes) for row in ROWS)
 

@@ -75,3 +75,11 @@ def test_usage_is_found_in_a_body_and_in_its_last_event() -> None:
         input_tokens=9, output_tokens=5, cache_read_input_tokens=4, reasoning_output_tokens=3
     )
     assert wire.usage({}) is None
+
+
+@pytest.mark.parametrize("body", [None, [], "a", 7])
+def test_an_event_that_is_no_object_is_no_content(body: Any) -> None:
+    event = Event("response.output_text.delta", b"?")
+
+    assert wire.opening(event, body) is Opening.EMPTY
+    assert not wire.is_error(event, body)
