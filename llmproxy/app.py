@@ -24,6 +24,7 @@ from .server.endpoints import ENDPOINTS, Operation
 from .server.handler import chat
 from .server.middleware import Handler, observing
 from .server.models import list_models, show_model
+from .server.realtime import realtime
 from .server.services import SERVICES, Services
 from .telemetry.lag import LagProbe
 from .telemetry.metrics.record import Metrics
@@ -32,6 +33,7 @@ HANDLERS: Mapping[Operation, Handler] = {
     Operation.CHAT: chat,
     Operation.LIST_MODELS: list_models,
     Operation.SHOW_MODEL: show_model,
+    Operation.REALTIME: realtime,
 }
 
 

@@ -117,9 +117,14 @@ class Gateway:
 
 
 def _held(exchange: Exchange) -> float | None:
-    """Give the seconds from the first attempt's start to the last one's end; None without any."""
+    """
+    Give the seconds from the first attempt's start to the last one's end.
+
+    None without any, and for a session: how long it lives says nothing of how soon a place
+    becomes free.
+    """
     attempts = exchange.attempts
-    if not attempts or (ended := attempts[-1].ended) is None:
+    if exchange.session is not None or not attempts or (ended := attempts[-1].ended) is None:
         return None
     if len(attempts) == 1:
         return ended - attempts[0].started

@@ -38,6 +38,7 @@ from .telemetry.log import event
 from .upstream.catalog import Catalog
 from .upstream.mock import MockUpstream
 from .upstream.pool import open_session
+from .upstream.realtime import RealtimeSpeaker
 from .upstream.send import HttpUpstream, Upstream
 from .upstream.speak import Speaker
 
@@ -172,7 +173,7 @@ class Planner:
             hedged=routes.hedged(),
             max_models=config.metrics.max_models,
         )
-        sends = {name: self._stack(line, config) for name, line in self._lines.items()}
+        sends = {name: self._stack(line, Speaker, config) for name, line in self._lines.items()}
         hedges = Hedges(
             sends=sends,
             budgets={name: line.budget for name, line in self._lines.items()},
@@ -180,20 +181,27 @@ class Planner:
             latencies=self._latencies,
             watches=watches,
         )
+        opening = partial(
+            Gateway,
+            breakers={name: line.breakers for name, line in self._lines.items()},
+            policy=config.failover,
+            cooldowns=self._cooldowns,
+            in_flight=self._in_flight,
+            shares=self._shares,
+            hedges=hedges,
+            clock=watches.time,
+        )
         return Plan(
             config=config,
             routes=routes,
             keys=KeyRing(config.keys),
             lines=self._lines,
-            gateway=Gateway(
-                sends=sends,
-                breakers={name: line.breakers for name, line in self._lines.items()},
-                policy=config.failover,
-                cooldowns=self._cooldowns,
-                in_flight=self._in_flight,
-                shares=self._shares,
-                hedges=hedges,
-                clock=watches.time,
+            gateway=opening(sends=sends),
+            realtime=opening(
+                sends={
+                    name: self._stack(line, RealtimeSpeaker, config)
+                    for name, line in self._lines.items()
+                }
             ),
             catalog=Catalog(
                 {name: partial(self._models_request, line) for name, line in self._lines.items()},
@@ -202,11 +210,11 @@ class Planner:
             ),
         )
 
-    def _stack(self, line: Line, config: Config) -> Send:
+    def _stack(self, line: Line, speaking: type[Speaker | RealtimeSpeaker], config: Config) -> Send:
         """word( retry( rotate( attempt( speak )))), where `rotate` is for several keys."""
         clock, cooldowns = self._services.watches.time, self._cooldowns
         several = len(line.config.keys) > 1
-        speaker = Speaker(line.provider, line.upstream, config.limits, time.time)  # noqa: TID251
+        speaker = speaking(line.provider, line.upstream, config.limits, time.time)  # noqa: TID251
         return stack(
             speaker.speak,
             speaker.word,

@@ -30,6 +30,7 @@ TOGETHER = {
     "core/errors.py": "unit/dialects/test_errors.py",
     "core/exchange.py": "unit/telemetry/metrics/test_record.py",
     "core/reply.py": "integration/test_ways_out.py",
+    "core/session.py": "integration/test_realtime.py",
     "core/usage.py": "unit/dialects/openai_chat/test_wire.py",
     "dialects/reading.py": "unit/dialects/openai_chat/test_client.py",
     "dialects/sides.py": "unit/dialects/test_fields.py",
@@ -41,6 +42,8 @@ TOGETHER = {
     "resilience/rotate.py": "integration/test_keys.py",
     "resilience/layer.py": "integration/test_ways_out.py",
     "server/explain.py": "e2e/test_admin.py",
+    "server/duplex.py": "integration/test_realtime.py",
+    "server/realtime.py": "integration/test_realtime.py",
     "server/headers.py": "integration/test_requests.py",
     "server/handler.py": "integration/test_requests.py",
     "server/services.py": "integration/test_isolation.py",
@@ -55,6 +58,8 @@ TOGETHER = {
     "testing/script.py": "integration/test_faults.py",
     "testing/provider.py": "integration/test_faults.py",
     "telemetry/lag.py": "integration/test_metrics.py",
+    "upstream/realtime.py": "integration/test_realtime.py",
+    "upstream/websocket.py": "integration/test_realtime.py",
     "upstream/speak.py": "integration/test_passthrough.py",
 }
 BROAD_CATCHES = {

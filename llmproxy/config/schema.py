@@ -155,7 +155,9 @@ class TimeoutsConfig:
     Each may be set for a provider, and for a model, which wins.
     """
 
-    connect: Seconds = option("Until the provider's connection stands.", 5.0)
+    connect: Seconds = option(
+        "Until the provider's connection stands; of a realtime session, until it is upgraded.", 5.0
+    )
     first_byte: Seconds | None = option(
         "Until the head of the provider's answer has come, of a stream or a plain one; `none`: "
         "only the two below bound it.",
@@ -165,6 +167,13 @@ class TimeoutsConfig:
     response: Seconds = option("Plain answers: until the body is complete.", 600.0)
     idle: Seconds = option("Between two reads of a stream, or of a large plain answer.", 120.0)
     client_stall: Seconds = option("A client that does not read its answer is dropped.", 30.0)
+    heartbeat: Seconds | None = option(
+        "Realtime sessions: a side that sends nothing for this long is pinged, and given up if "
+        "nothing comes for as long again, or if it takes nothing of what it is sent for as long; "
+        "`none`: neither. No other limit ends a session that stands.",
+        30.0,
+        least=0.1,
+    )
     total: Seconds | None = option(
         "The whole request, retries and stream included; `none`: no limit. A provider's own "
         "bounds one attempt there, from its start to the last byte of its answer.",
@@ -216,6 +225,10 @@ class LimitsConfig:
         64 * 1024 * 1024,
     )
     event: Bytes = option("Largest single event of a stream.", 8 * 1024 * 1024)
+    message: Bytes = option(
+        "Largest message of a realtime session, either way; beyond it the session is closed.",
+        32 * 1024 * 1024,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

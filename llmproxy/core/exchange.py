@@ -8,6 +8,7 @@ from math import inf
 from typing import Any, Protocol, TypeAlias
 
 from .errors import KeyFault, LLMProxyError
+from .session import Session
 from .usage import Usage
 
 Clock: TypeAlias = Callable[[], float]
@@ -50,6 +51,8 @@ class Timeouts(Protocol):
     def idle(self) -> float: ...
     @property
     def client_stall(self) -> float: ...
+    @property
+    def heartbeat(self) -> float | None: ...
     @property
     def total(self) -> float | None:
         """Bounds one whole attempt."""
@@ -216,6 +219,7 @@ class Exchange:
     `status` is what went to the client (499: it left).
     `streamed` says that an event stream went out, `last_chunk` when its last part was read.
     `watch` bounds whatever the exchange waits for, from its admission to the end of its answer.
+    `session` is there for a realtime session: it holds its places for as long as its client likes.
     """
 
     id: str
@@ -252,6 +256,7 @@ class Exchange:
     outcome: Outcome | None = None
     error: BaseException | None = None
     watch: Watching | None = None
+    session: Session | None = None
 
     def pass_over(self, target: Target, refusal: LLMProxyError) -> None:
         """Note a target that is not called."""

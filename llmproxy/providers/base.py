@@ -39,6 +39,15 @@ class Provider(Protocol):
         Raises InvalidRequest where a header cannot pass.
         """
 
+    def realtime(self, call: Call, path: str, query: str, request_id: str) -> HttpRequest | None:
+        """
+        Give the request that opens a realtime session, signed with the first key.
+
+        `path` follows the API's version, `query` is as it goes on the wire, and the handshake's
+        own headers are left to the sender. None where there is no such API; raises InvalidRequest
+        where a header cannot pass.
+        """
+
     def signed(self, request: HttpRequest, key: int) -> HttpRequest:
         """Give the same request with the key at this place, from 0, of those that it has."""
 

@@ -23,6 +23,7 @@ class Kind:
     base URL as that vendor's SDK has it, and `stream_paths` the path for streams where that is
     another; `{model}` stands for the target's. `auth` is the header that carries the key and what
     stands before it; `fixed` are headers it demands where the client sends none.
+    `realtime` says that it takes realtime sessions.
     """
 
     base_url: str
@@ -31,6 +32,7 @@ class Kind:
     auth: tuple[str, str]
     fixed: Mapping[str, str]
     stream_paths: Mapping[str, str] = field(default_factory=dict)
+    realtime: bool = False
 
 
 KINDS: Mapping[str, Kind] = {
@@ -41,6 +43,7 @@ KINDS: Mapping[str, Kind] = {
         models_path="/models",
         auth=("authorization", "Bearer "),
         fixed={},
+        realtime=True,  # https://platform.openai.com/docs/guides/realtime-websocket
     ),
     # https://docs.anthropic.com/en/api/overview#authentication
     "anthropic": Kind(
@@ -109,6 +112,20 @@ class HttpProvider:
                 "x-request-id": request_id,
             },
             body=body,
+        )
+
+    def realtime(self, call: Call, path: str, query: str, request_id: str) -> HttpRequest | None:
+        if not self._kind.realtime:
+            return None
+        headers = {
+            **self._defaults,
+            **forward(call, self._further),
+            **self._ours,
+            "x-request-id": request_id,
+        }
+        del headers["content-type"]  # there is no content
+        return HttpRequest(
+            method="GET", url=with_query(self._base + path, query), headers=headers, body=b""
         )
 
     def signed(self, request: HttpRequest, key: int) -> HttpRequest:

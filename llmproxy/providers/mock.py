@@ -29,6 +29,9 @@ class MockProvider:
     ) -> HttpRequest:
         return HttpRequest(method="POST", url=f"mock:{dialect}", headers={}, body=body)
 
+    def realtime(self, call: Call, path: str, query: str, request_id: str) -> None:
+        return None
+
     def signed(self, request: HttpRequest, key: int) -> HttpRequest:
         return request
 

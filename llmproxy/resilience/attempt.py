@@ -71,7 +71,9 @@ def attempt(
                 record.ended = clock()
                 record.error = error
                 record.outcome = outcome_of(error)
-                in_flight.settle(record.ended - record.started)
+                # how long a session lives says nothing of how soon a place becomes free
+                held = None if exchange.session else record.ended - record.started
+                in_flight.settle(held)
                 breaker.record(permit, error, record.ended)
                 cooldowns.record(target, record.key, error, began=now, now=record.ended)
                 observer.attempt_ended(exchange, record)

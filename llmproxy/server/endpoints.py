@@ -11,6 +11,7 @@ class Operation(Enum):
     CHAT = auto()
     LIST_MODELS = auto()
     SHOW_MODEL = auto()
+    REALTIME = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,11 @@ ENDPOINTS = (
     ),
     Endpoint(method="GET", path="/v1/models", operation=Operation.LIST_MODELS),
     Endpoint(method="GET", path="/v1/models/{model:.+}", operation=Operation.SHOW_MODEL),
+    # https://platform.openai.com/docs/guides/realtime-websocket
+    Endpoint(method="GET", path="/v1/realtime", operation=Operation.REALTIME),
+    Endpoint(
+        method="GET", path="/v1/realtime/{kind:[A-Za-z0-9_/-]+}", operation=Operation.REALTIME
+    ),
 )
 
 API = ("/v1/", "/v1beta/")

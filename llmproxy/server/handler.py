@@ -35,10 +35,10 @@ async def chat(request: web.Request) -> web.StreamResponse:
     exchange.model = exchange.call.model
     exchange.stream = exchange.call.stream
     exchange.repeated = _repeated(exchange.headers)
-    patience = _patience(exchange)
+    patience = patience_of(exchange)
     assert exchange.principal is not None
     exchange.route = plan.routes.resolve(exchange.model, exchange.principal)
-    _set_deadline(exchange, exchange.route.total, patience)
+    set_deadline(exchange, exchange.route.total, patience)
     beat = None
     if exchange.stream and config.server.ping is not None:
         beat = pulse.follow(request, exchange, config.server.ping)
@@ -123,7 +123,7 @@ def _repeated(headers: Mapping[str, str]) -> int:
     return int(count) if count.isdecimal() and count.isascii() and len(count) < 4 else 0
 
 
-def _set_deadline(exchange: Exchange, total: float | None, patience: float) -> None:
+def set_deadline(exchange: Exchange, total: float | None, patience: float) -> None:
     """Bound the whole by the configured total, and all before the first byte by the client's."""
     exchange.ends_by = inf if total is None else exchange.started + total
     exchange.deadline = exchange.ends_by
@@ -132,7 +132,7 @@ def _set_deadline(exchange: Exchange, total: float | None, patience: float) -> N
         exchange.impatient = True
 
 
-def _patience(exchange: Exchange) -> float:
+def patience_of(exchange: Exchange) -> float:
     """
     Give the time until which the client waits for the first byte; inf where it does not say.
 

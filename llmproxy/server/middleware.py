@@ -33,6 +33,7 @@ from ..resilience.watch import Watch
 from .endpoints import API, advice, dialect_of
 from .headers import ID_HEADERS, route_headers
 from .pulse import EARLY
+from .realtime import key_of
 from .relay import abort, stalled
 from .services import EXCHANGE, Services
 
@@ -66,7 +67,7 @@ def observing(services: Services, via: str) -> Middleware:
             )
         exchange.principal = services.plan.keys.authenticate(
             authorization=request.headers.getall("Authorization", ()),
-            api_key=_api_keys(request, exchange.dialect),
+            api_key=(*_api_keys(request, exchange.dialect), key_of(exchange.headers)),
         )
         exchange.watch = watch = Watch(watches)
         return watch

@@ -140,7 +140,13 @@ class GatewayProtocol(web.RequestHandler):
         await super()._drain_helper()
 
     def close(self) -> None:
-        """Take no further request; the body of the one under way may still come."""
+        """
+        Take no further request; the body of the one under way may still come.
+
+        So may the messages of a session; no request follows them in any case.
+        """
+        if self._upgraded:
+            return
         request = self._current_request
         if request is None or request.content.is_eof():
             super().close()

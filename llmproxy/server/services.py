@@ -41,6 +41,8 @@ class Plan:
     """
     One configuration in force, with what obeys it; `lines` are by the provider's name.
 
+    `realtime` opens sessions where `gateway` opens answers; they share all that is counted.
+
     Another may take its place at any time. A handler takes the one that it finds at its start, and
     keeps it.
     """
@@ -50,6 +52,7 @@ class Plan:
     keys: KeyRing
     lines: Mapping[str, Line]
     gateway: Gateway
+    realtime: Gateway
     catalog: Catalog
 
 

@@ -29,6 +29,7 @@ import orjson
 
 from ..core.errors import AllAttemptsFailed, KeyFault, LLMProxyError, UpstreamStatusError
 from ..core.exchange import Attempt, Cooling, Exchange
+from ..core.session import Session
 
 Format: TypeAlias = Literal["auto", "console", "json"]
 Render: TypeAlias = Callable[[logging.LogRecord], bytes]
@@ -442,6 +443,7 @@ def _request(exchange: Exchange) -> dict[str, Any]:
             "cache_write": usage.cache_write_input_tokens,
             "reasoning": usage.reasoning_output_tokens,
         }
+    fields |= _session(exchange.session)
     if exchange.first_token is not None:
         fields["first_token_ms"] = _ms(exchange.first_token - exchange.started)
     if exchange.ended is not None:
@@ -449,6 +451,22 @@ def _request(exchange: Exchange) -> dict[str, Any]:
     if exchange.error is not None:
         fields["error"] = _reason(exchange.error)
     return fields
+
+
+def _session(session: Session | None) -> dict[str, Any]:
+    if session is None or session.closed_by is None:
+        return {}
+    client, provider = session.from_client, session.from_provider
+    return {
+        "session": {
+            "closed_by": session.closed_by,
+            "code": session.code,
+            "client_messages": client.messages,
+            "client_bytes": client.size,
+            "provider_messages": provider.messages,
+            "provider_bytes": provider.size,
+        }
+    }
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:

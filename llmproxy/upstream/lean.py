@@ -136,6 +136,11 @@ class Wire(ResponseHandler):
         self._interim = 0
         self._tls = False
 
+    @property
+    def should_close(self) -> bool:
+        """Tell aiohttp to keep no connection itself; the keeper does."""
+        return True
+
     def ask(self, message: bytes) -> LeanAnswer:
         """Send the request, whole; await the answer's `opened`."""
         answer = self.answer = LeanAnswer(self, self._loop.create_future())

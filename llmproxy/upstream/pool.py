@@ -81,12 +81,18 @@ def open_session(config: ProviderConfig, loop: asyncio.AbstractEventLoop) -> aio
     """
     Open the provider's pool; whoever opens it closes it.
 
-    It has no limit of connections (a silent queue; our own limit refuses instead). Requests do
-    not go through the session itself: so no cookies, no proxy from the environment, no total
-    timeout (it would cut long streams).
+    It has no limit of connections (a silent queue; our own limit refuses instead), no cookies, no
+    proxy from the environment and no timeout: only handshakes go through the session itself, and
+    they are bounded by who waits for them.
     """
     context: ssl.SSLContext | bool = True
     if config.ca_file is not None:
         context = ssl.create_default_context()
         context.load_verify_locations(cafile=config.ca_file)  # besides the system's
-    return aiohttp.ClientSession(connector=Pool(context=context, loop=loop))
+    session = aiohttp.ClientSession(
+        connector=Pool(context=context, loop=loop),
+        cookie_jar=aiohttp.DummyCookieJar(loop=loop),
+        timeout=ClientTimeout(total=None),
+    )
+    session._retry_connection = False  # noqa: SLF001  # a repeat is an attempt, and `retry`'s business
+    return session

@@ -110,6 +110,24 @@ class HttpUpstream:
         except WIRE_ERRORS as error:
             raise ours(self._provider, error) from error
 
+    async def upgrade(self, request: HttpRequest) -> aiohttp.ClientResponse:
+        """
+        Ask on a new connection for another protocol there, and wait for the answer's head.
+
+        Close what it gives; raises UpstreamError.
+        """
+        try:
+            return await self._session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                headers=request.headers,
+                proxy=self._proxy,
+                allow_redirects=False,
+                read_until_eof=False,
+            )
+        except WIRE_ERRORS as error:
+            raise ours(self._provider, error) from error
+
     async def close(self) -> None:
         """Close the session, and with it all connections."""
         await self._session.close()

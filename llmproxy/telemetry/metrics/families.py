@@ -181,6 +181,16 @@ HEDGE_WASTE = Family(
     "the same (their tokenizers may differ). What it had generated is known only where it was "
     "reported. Not part of `llm_tokens_total`.",
 )
+REALTIME_CLOSES = Family(
+    name="llm_realtime_closes_total",
+    kind="counter",
+    labels=("provider", "side", "code"),
+    help="Realtime sessions that ended, by who ended them and with which close code.",
+    rule="When the session ends. `side` is `client`, `provider`, or `gateway` (it stopped, or one of "
+    "the others broke the protocol). `code` is one of RFC 6455's, 1000 to 1014, with 1005 for a close "
+    "without one and 1006 for a connection that was lost; those of applications, from 3000 on, are "
+    "`other`. Sessions that never opened count in `llm_requests_total` alone.",
+)
 EVENTS_SKIPPED = Family(
     name="llm_events_skipped_total",
     kind="counter",
@@ -224,6 +234,7 @@ FAMILIES: tuple[Family, ...] = (
     KEYS_COOLING,
     HEDGES,
     HEDGE_WASTE,
+    REALTIME_CLOSES,
     EVENTS_SKIPPED,
     CONFIG_RELOADS,
     LOG_LINES_LOST,

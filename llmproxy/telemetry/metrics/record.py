@@ -39,6 +39,7 @@ OUTCOMES: Mapping[Outcome, str] = {
     Outcome.SUPERSEDED: "superseded",
     Outcome.INTERNAL: "internal",
 }
+CLOSE_CODES = range(1000, 1015)
 HEDGE_OUTCOMES = ("won", "lost", "failed", "cancelled")
 TOKEN_KINDS: tuple[tuple[str, Callable[[Usage], int]], ...] = (
     ("input", attrgetter("input_tokens")),
@@ -95,6 +96,7 @@ class Metrics:
         self._per_token = Observed(families.PER_TOKEN, registry)
         self._tokens = Counted(families.TOKENS, registry)
         self._in_flight = Counted(families.IN_FLIGHT, registry)
+        self._closes = Counted(families.REALTIME_CLOSES, registry)
         self._skipped = Counted(families.EVENTS_SKIPPED, registry)
         self._transitions = Counted(families.TRANSITIONS, registry)
         self._reloads = Counted(families.CONFIG_RELOADS, registry)
@@ -180,6 +182,10 @@ class Metrics:
             self._count_refusal(exchange.error)
         if len(exchange.attempts) > 1:
             self._count_hedge(exchange, model)
+        if exchange.session is not None and exchange.session.closed_by is not None:
+            code = exchange.session.code or 0
+            known = str(code) if code in CLOSE_CODES else OTHER
+            self._closes.add((provider, exchange.session.closed_by, known))
         if exchange.skipped:
             self._skipped.add((provider,), exchange.skipped)
         if exchange.usage is not None:
