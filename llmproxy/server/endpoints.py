@@ -86,6 +86,8 @@ API = ("/v1/", "/v1beta/")
 
 def dialect_of(path: str, headers: Mapping[str, str]) -> str:
     """Give the dialect of whoever calls `path`, known or not: by the path, else by its headers."""
+    if path.startswith("/v1/realtime"):
+        return "openai_chat"  # its key stands in no other vendor's place, such as the query
     if path.startswith("/v1beta/") or "x-goog-api-key" in headers:
         return "gemini"
     if "/messages" in path or "anthropic-version" in headers:

@@ -207,6 +207,20 @@ async def test_a_request_that_cannot_be_served_is_answered_before_anything_opens
     assert up.asked == []
 
 
+async def test_a_key_in_another_vendors_place_opens_nothing(start: Start, serve: Serve) -> None:
+    up = await serve(echo)
+    gateway = await start(config(up, more=KEYED))
+    target = "/v1/realtime?model=rt&key=sk-client-key"
+
+    status, body = await refusal(
+        await ask(gateway.port, target, {"x-goog-api-key": "sk-client-key"})
+    )
+
+    assert status == 401
+    assert json.loads(body)["error"]["code"] == "invalid_api_key"
+    assert up.asked == []
+
+
 async def test_a_page_of_the_web_opens_nothing_where_no_key_is_asked_for(
     start: Start, serve: Serve
 ) -> None:
