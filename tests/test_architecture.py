@@ -59,7 +59,6 @@ TOGETHER = {
     "testing/provider.py": "integration/test_faults.py",
     "telemetry/lag.py": "integration/test_metrics.py",
     "upstream/realtime.py": "integration/test_realtime.py",
-    "upstream/websocket.py": "integration/test_realtime.py",
     "upstream/speak.py": "integration/test_passthrough.py",
 }
 BROAD_CATCHES = {

@@ -1012,29 +1012,6 @@ async def test_a_client_that_takes_nothing_has_left_though_it_speaks(
     assert numbers.sum(REQUESTS, status="cancelled") == 1
 
 
-async def test_nobody_is_lost_while_a_provider_is_slow_to_take_what_it_is_sent(
-    start: Start, serve: Serve
-) -> None:
-    size = 20_000_000
-
-    async def slow(peer: Peer) -> None:
-        await peer.accept()
-        taken = 0
-        while taken < size:
-            taken += len(await peer.reader.read(2**18))
-            await asyncio.sleep(0.02)
-        await peer.close(4000)
-
-    gateway = await start(config(await serve(slow), more="\n[timeouts]\nheartbeat = 0.5\n"))
-
-    async with session(gateway.port) as client:
-        client.write(BINARY, b"x" * size)
-        client.write(BINARY, b"x" * size)
-        end = await client.read_close()
-
-    assert end.code == 4000
-
-
 # The gateway's own end
 
 

@@ -1,0 +1,151 @@
+"""Who is taken for dead at the end of a WebSocket; the rest is in integration/test_realtime.py."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import WSMsgType
+from aiohttp.base_protocol import BaseProtocol
+
+from llmproxy.upstream.websocket import Socket
+
+LONG = 3600.0  # the tests look themselves
+
+
+class Wire(asyncio.Transport):
+    """A connection whose peer takes what the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backlog = 0
+        self.written: list[bytes] = []
+        self.aborted = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+        self.backlog += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.backlog
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def close(self) -> None:
+        self.aborted = True
+
+
+class End:
+    """One end under test."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.wire = Wire()
+        protocol = BaseProtocol(loop)
+        protocol.transport = self.wire
+        self.protocol = protocol
+        self.socket = Socket(protocol, limit=1000, masks=False, heartbeat=LONG, loop=loop)
+        self.tasks: list[asyncio.Task[object]] = []
+
+    async def listens(self) -> None:
+        """Have somebody wait for a message."""
+        await self._start(self.socket.receive())
+
+    async def sends(self, size: int) -> None:
+        """Have somebody send so much, and wait until the peer has caught up."""
+        self.protocol.pause_writing()
+        await self._start(self.socket.send(WSMsgType.BINARY, b"x" * size))
+
+    def looks(self) -> list[bytes]:
+        """Look once; give what is written at that."""
+        before = len(self.wire.written)
+        timer = self.socket._timer
+        assert timer is not None
+        timer.cancel()
+        self.socket._look()
+        return self.wire.written[before:]
+
+    async def _start(self, waiting: object) -> None:
+        assert asyncio.iscoroutine(waiting)
+        self.tasks.append(asyncio.get_running_loop().create_task(waiting))
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def end() -> AsyncIterator[End]:
+    made = End()
+    yield made
+    for task in made.tasks:
+        task.cancel()
+    await asyncio.gather(*made.tasks, return_exceptions=True)
+    made.socket.drop()
+
+
+async def test_a_silent_peer_is_pinged_and_then_lost(end: End) -> None:
+    await end.listens()
+
+    looks = [end.looks() for _ in range(3)]
+
+    assert looks == [[], [b"\x89\x00"], []]  # it has just opened, at the first
+    assert end.wire.aborted
+    assert end.socket.why == "did not answer a ping within 3600 s"
+
+
+async def test_any_byte_is_a_sign_of_life(end: End) -> None:
+    await end.listens()
+
+    for _ in range(5):
+        end.looks()
+        end.looks()
+        end.wire.backlog = 0
+        end.socket.heard()
+
+    assert not end.wire.aborted
+
+
+async def test_who_is_not_listened_to_is_neither_pinged_nor_lost(end: End) -> None:
+    looks = [end.looks() for _ in range(5)]
+
+    assert looks == [[]] * 5
+    assert not end.wire.aborted
+
+
+async def test_who_takes_of_what_it_is_sent_lives_though_its_pong_is_late(end: End) -> None:
+    await end.listens()
+    await end.sends(1_000_000)
+    end.looks()
+
+    for _ in range(5):
+        end.wire.backlog -= 1000
+        assert end.looks() == []
+
+    assert not end.wire.aborted
+
+
+async def test_who_takes_nothing_of_what_it_is_sent_is_lost_though_it_speaks(end: End) -> None:
+    await end.listens()
+    await end.sends(1_000_000)
+
+    end.looks()
+    end.socket.heard()
+    end.looks()
+
+    assert end.wire.aborted
+    assert end.socket.why == "took nothing of what it was sent for 3600 s"
+
+
+async def test_what_the_kernel_takes_for_a_silent_peer_is_no_sign_of_life(end: End) -> None:
+    await end.listens()
+    end.looks()
+
+    pings = []
+    for _ in range(2):
+        await end.socket.send(WSMsgType.BINARY, b"x" * 100)
+        end.wire.backlog = 0
+        pings += end.looks()
+
+    assert pings == [b"\x89\x00"]
+    assert end.wire.aborted
