@@ -45,6 +45,7 @@ from ..chat import (
     ToolCallStarted,
     ToolResult,
 )
+from ..effort import budget_of
 from ..fields import Said, inexpressible, refused, said, unsaid
 from ..json_text import dumps
 from ..wire import part as part_of
@@ -81,16 +82,7 @@ SAID: Mapping[str, Said] = {
     "presence_penalty": refused("Anthropic has no penalties", 0),
 }
 
-# Tokens to think with. Older models take the number as a budget; for the others it is what
-# `max_tokens`, which counts thinking too, is widened by where the client names no limit.
-BUDGETS: Mapping[Effort, int] = {
-    "minimal": 1024,
-    "low": 2048,
-    "medium": 8192,
-    "high": 16384,
-    "xhigh": 24576,
-    "max": 24576,
-}
+# Anthropic refuses a smaller budget.
 LEAST_BUDGET = 1024
 
 # `output_config.effort` has no word for it.
@@ -302,9 +294,9 @@ def _add_thinking(body: Json, request: ChatRequest, model: str) -> None:
             f"with thinking ({request.name_of('effort')}) Anthropic takes the default only",
         )
     body["thinking"] = thinking
-    if request.max_tokens is None:
+    if request.max_tokens is None:  # which counts thinking too
         budget = thinking.get("budget_tokens")
-        room = budget if type(budget) is int else BUDGETS.get(effort or "none", 0)
+        room = budget if type(budget) is int else budget_of(effort or "none")
         body["max_tokens"] += room
 
 
@@ -334,7 +326,7 @@ def _budget(request: ChatRequest) -> Json | None:
     """
     if request.effort in (None, "none") or _must_call(request) or _in_unthought_loop(request):
         return None
-    budget = BUDGETS[request.effort]
+    budget = budget_of(request.effort)
     if request.max_tokens is not None:
         budget = min(budget, request.max_tokens // 2)
     return {"type": "enabled", "budget_tokens": budget} if budget >= LEAST_BUDGET else None
