@@ -11,6 +11,7 @@ from .anthropic_messages import wire as anthropic_messages_wire
 from .fields import asked_table, in_document, said_table
 from .gemini import wire as gemini_wire
 from .openai_chat import client as openai_chat_client
+from .openai_chat import provider as openai_chat_provider
 from .openai_chat import wire as openai_chat_wire
 from .openai_responses import wire as openai_responses_wire
 from .passthrough import Passthrough, with_model
@@ -39,6 +40,7 @@ DIALECTS: Mapping[str, Dialect] = {
         api="OpenAI's Chat Completions API",
         wire=openai_chat_wire,
         client=openai_chat_client,
+        provider=openai_chat_provider,
     ),
     openai_responses_wire.DIALECT: Dialect(
         api="OpenAI's Responses API",

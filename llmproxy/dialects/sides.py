@@ -75,7 +75,8 @@ class Parser(Protocol):
         """
         Give what the end of the stream completes.
 
-        MessageEnded is in it only where nothing of the answer can be missing.
+        MessageEnded is in it only where nothing of the answer can be missing. ValueError for what
+        cannot be followed.
         """
 
 

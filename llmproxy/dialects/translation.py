@@ -116,7 +116,11 @@ class Translation:
             raise self.error
         rest = [self._translate(self._decoder.finish())]
         if not self.complete:
-            self._say(self._parser.finish(), rest)
+            try:
+                said = self._parser.finish()
+            except ValueError as error:
+                raise self._untranslatable(error) from error
+            self._say(said, rest)
         if not self.complete:
             raise StreamInterrupted(f"{self._provider} broke its answer off before the end")
         return b"".join(rest)

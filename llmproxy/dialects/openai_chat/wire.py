@@ -69,14 +69,18 @@ def usage(counts: Json) -> Usage | None:
     if "prompt_tokens" not in counts and "completion_tokens" not in counts:
         return None
     prompt = part(counts, "prompt_tokens_details")
+    reasoning = count(part(counts, "completion_tokens_details").get("reasoning_tokens"))
+    read, written = count(counts.get("prompt_tokens")), count(counts.get("completion_tokens"))
+    if count(counts.get("total_tokens")) == read + written + reasoning:
+        written += reasoning  # xAI counts it beside the answer
     return Usage(
-        input_tokens=count(counts.get("prompt_tokens")),
-        output_tokens=count(counts.get("completion_tokens")),
-        cache_read_input_tokens=count(prompt.get("cached_tokens")),
+        input_tokens=read,
+        output_tokens=written,
+        cache_read_input_tokens=count(prompt.get("cached_tokens"))
+        or count(counts.get("prompt_cache_hit_tokens"))  # DeepSeek
+        or count(counts.get("cached_tokens")),  # Kimi
         cache_write_input_tokens=count(prompt.get("cache_write_tokens")),
-        reasoning_output_tokens=count(
-            part(counts, "completion_tokens_details").get("reasoning_tokens")
-        ),
+        reasoning_output_tokens=reasoning,
     )
 
 

@@ -170,3 +170,27 @@ def test_no_body_is_too_odd_to_be_looked_at(body: Any) -> None:
     counts = wire.counts(body)
 
     assert counts is None or wire.usage(counts) is None or counts
+
+
+@pytest.mark.parametrize(
+    ("total", "output"),
+    [pytest.param(17, 7, id="inside"), pytest.param(20, 10, id="beside, as xAI counts")],
+)
+def test_reasoning_counts_once_inside_or_beside_the_answer(total: int, output: int) -> None:
+    counts = {
+        "prompt_tokens": 10,
+        "completion_tokens": 7,
+        "total_tokens": total,
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+
+    assert wire.usage(counts) == Usage(
+        input_tokens=10, output_tokens=output, reasoning_output_tokens=3
+    )
+
+
+@pytest.mark.parametrize("name", ["prompt_cache_hit_tokens", "cached_tokens"])
+def test_cached_tokens_are_read_where_other_vendors_tell_them(name: str) -> None:
+    usage = wire.usage({"prompt_tokens": 10, name: 4})
+
+    assert usage == Usage(input_tokens=10, cache_read_input_tokens=4)
