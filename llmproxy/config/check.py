@@ -51,6 +51,7 @@ WHAT_FOR: Mapping[str, tuple[str, ...]] = {  # options that only some kinds of p
         ("openai", "anthropic", "gemini"),
     ),
     "apis": ("openai",),
+    "usage": ("openai",),
     "default_max_tokens": ("anthropic",),
     "mock": ("mock",),
 }

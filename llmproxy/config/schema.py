@@ -332,6 +332,13 @@ class ProviderConfig:
         "except for the vendors that are known to have no responses.",
         None,
     )
+    usage: Literal["as-sent", "always"] = option(
+        "Streams of chat completions: `as-sent` reads the token counts where they come, which most "
+        "servers tell only to clients that ask; `always` asks for them "
+        "(`stream_options.include_usage`), and takes the chunk that has them out again for a "
+        "client that did not. For servers that know the field.",
+        "as-sent",
+    )
     ca_file: Path | None = option("PEM file of further certificate authorities to trust.", None)
     proxy: Url | None = option("HTTP proxy on the way to the provider.", None)
     max_in_flight: int | None = option(

@@ -1,7 +1,7 @@
 """Look at a request's body once: which model, streamed or not, and where the model's name stands."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import orjson
@@ -110,26 +110,27 @@ class _Key(NamedTuple):
     value_at: int
 
 
+_READ = frozenset({"model", "stream"})
+
+
+def value_at(raw: bytes, name: str, start: int = 0) -> int | None:
+    """
+    Find where the value of a key begins, in the object that begins at `start` of valid JSON.
+
+    Of a key that is there more than once it is the last one, which is the one that counts.
+    """
+    return max((key.value_at for key in _keys(raw, start, frozenset({name}))), default=None)
+
+
 def _scan(raw: bytes) -> tuple[int, int] | None:
     """
     Give the same as `_model_span`, by going through the tokens of a body that is valid JSON.
-
-    Escaped quotes are masked first, length by length, or each escape of a long text costs a step.
     """
-    masked = raw.replace(b"\\\\", b"__").replace(b'\\"', b"__")
     seen: dict[str, int] = {}
-    depth = 0
-    for token in _TOKEN.finditer(masked):
-        start = token.start()
-        letter = masked[start]
-        if letter in b"{[":
-            depth += 1
-        elif letter in b"}]":
-            depth -= 1
-        elif depth == 1 and (key := _key(raw, start, token.end())) is not None:
-            if key.name in seen:
-                raise InvalidRequest(f"{key.name} is given twice", param=key.name)
-            seen[key.name] = key.value_at
+    for key in _keys(raw, 0, _READ):
+        if key.name in seen:
+            raise InvalidRequest(f"{key.name} is given twice", param=key.name)
+        seen[key.name] = key.value_at
     if "model" not in seen:
         return None
     value = _VALUE.match(raw, seen["model"])
@@ -137,10 +138,31 @@ def _scan(raw: bytes) -> tuple[int, int] | None:
     return value.span()
 
 
-def _key(raw: bytes, start: int, end: int) -> _Key | None:
-    """Give the key in `raw[start:end]` if it is one that the gateway reads."""
+def _keys(raw: bytes, start: int, names: frozenset[str]) -> Iterator[_Key]:
+    """
+    Give the keys of these names in the object that begins at `start`.
+
+    Escaped quotes are masked first, length by length, or each escape of a long text costs a step.
+    """
+    masked = raw.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+    depth = 0
+    for token in _TOKEN.finditer(masked, start):
+        at = token.start()
+        letter = masked[at]
+        if letter in b"{[":
+            depth += 1
+        elif letter in b"}]":
+            depth -= 1
+            if not depth:
+                return
+        elif depth == 1 and (key := _key(raw, at, token.end(), names)) is not None:
+            yield key
+
+
+def _key(raw: bytes, start: int, end: int, names: frozenset[str]) -> _Key | None:
+    """Give the key in `raw[start:end]` if it has one of these names."""
     colon = _COLON.match(raw, end)
     if colon is None:
         return None
     name = orjson.loads(raw[start:end])
-    return _Key(name, colon.end()) if name in {"model", "stream"} else None
+    return _Key(name, colon.end()) if name in names else None

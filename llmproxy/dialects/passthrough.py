@@ -1,7 +1,8 @@
 """
 Client and provider speak the same dialect: every byte passes as it came.
 
-Theory of operation. A request differs from the client's own bytes only in the model's name. Of a
+Theory of operation. A request differs from the client's own bytes only in the model's name, and
+where so configured in a wish for the token counts, which are then taken out of the stream. Of a
 stream, complete events go on at once and half ones are held back, so that an error of ours never
 lands inside one. Events are parsed until the first content, since an error before it can still be
 told apart, and repaired, by a status; from then on nothing is parsed but what may be an error or
@@ -11,6 +12,7 @@ stream has ended, or usage is asked for.
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -52,7 +54,11 @@ def with_model(call: Call, model: str) -> bytes:
 
 
 class Passthrough:
-    """A Translator between equal dialects."""
+    """
+    A Translator between equal dialects.
+
+    `unasked` takes out of events that have a usage what only the gateway has asked for.
+    """
 
     skipped = 0  # a malformed event passes as it came
 
@@ -63,6 +69,7 @@ class Passthrough:
         "_end_mark",
         "_last",
         "_provider",
+        "_unasked",
         "_usage_key",
         "_usage_read",
         "_wire",
@@ -71,7 +78,15 @@ class Passthrough:
         "error",
     )
 
-    def __init__(self, wire: Wire, *, provider: str, limit: int, choices: int = 1) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        provider: str,
+        limit: int,
+        choices: int = 1,
+        unasked: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         self.content = False
         self.complete = False
         self.error: UpstreamStatusError | None = None
@@ -83,6 +98,7 @@ class Passthrough:
         self._last: tuple[bytes, ...] = ()  # a deque takes 600 bytes more
         self._usage_read = b""
         self._choices = choices
+        self._unasked = unasked
         self._counts: Json = {}
 
     @property
@@ -109,10 +125,12 @@ class Passthrough:
         # `rfind` takes a third of the time of `in`, which asks for a buffer first.
         if not self.content:
             self._peek(out)
+            out = self._asked(out)
         elif (at := out.rfind(self._usage_key)) >= 0 and OBJECT.match(
             out, at + len(self._usage_key)
         ):
             self._usage_read = out
+            out = self._asked(out)
         if self.content and (
             out.rfind(self._end_mark) >= 0
             or out.rfind(b'"error"') >= 0
@@ -129,12 +147,12 @@ class Passthrough:
         if self.error is not None:
             raise self.error
         if self.complete:
-            return held
+            return self._asked(held)
         rest = _parsed(held)
         if any(body is None and not self._wire.is_end(event, body) for event, body in rest):
             held, rest = b"", []  # half an event says nothing, and helps nobody
         self._end(self._kept() + rest)
-        return held
+        return self._asked(held)
 
     def answer(self, body: bytes) -> bytes:
         """Give the same bytes, once they have proved to be an answer."""
@@ -154,6 +172,9 @@ class Passthrough:
         if self.told:
             return b""
         return render_event(error, self._wire.DIALECT, "")
+
+    def _asked(self, out: bytes) -> bytes:
+        return out if self._unasked is None else self._unasked(out)
 
     def _peek(self, out: bytes) -> None:
         for event, body in _parsed(out):

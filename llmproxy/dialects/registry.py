@@ -13,6 +13,7 @@ from .gemini import wire as gemini_wire
 from .openai_chat import client as openai_chat_client
 from .openai_chat import provider as openai_chat_provider
 from .openai_chat import wire as openai_chat_wire
+from .openai_chat.usage import tells_no_usage, with_usage, without_usage
 from .openai_responses import wire as openai_responses_wire
 from .passthrough import Passthrough, with_model
 from .sides import ClientSide, ProviderSide
@@ -81,15 +82,25 @@ def speaks(client: str, provider: str) -> bool:
     return DIALECTS[client].client is not None and DIALECTS[provider].provider is not None
 
 
-def word(call: Call, dialect: str, target: Target, *, default_max_tokens: int) -> bytes:
+def word(
+    call: Call,
+    dialect: str,
+    target: Target,
+    *,
+    default_max_tokens: int,
+    always_usage: bool = False,
+) -> bytes:
     """
     Give the body that says the call to a provider that speaks `dialect`.
+
+    `always_usage` has a chat stream tell its token counts also where the client does not ask.
 
     Raises NotExpressible, naming the field at fault, where that dialect has no word for it, and
     InvalidRequest for what is malformed.
     """
     if dialect == call.dialect:
-        return with_model(call, target.model)
+        body = with_model(call, target.model)
+        return with_usage(body, call.body) if always_usage and tells_no_usage(call) else body
     client, provider = DIALECTS[call.dialect], DIALECTS[dialect]
     if client.client is None or provider.provider is None:
         raise NotExpressible(
@@ -103,17 +114,30 @@ def word(call: Call, dialect: str, target: Target, *, default_max_tokens: int) -
 
 
 def translator(
-    call: Call, dialect: str, *, provider: str, limits: LimitsConfig, now: int
+    call: Call,
+    dialect: str,
+    *,
+    provider: str,
+    limits: LimitsConfig,
+    now: int,
+    always_usage: bool = False,
 ) -> Translator:
     """
     Give the translator for one answer to a call that `word` has put into `dialect`.
 
-    It keeps nothing of the call but what the answer must repeat. `now` is wall time in seconds.
+    It keeps nothing of the call but what the answer must repeat. `now` is wall time in seconds,
+    `always_usage` as `word` was given it.
     """
     wire = DIALECTS[dialect].wire
     if dialect == call.dialect:
         choices = max(1, count(call.body.get("n")))
-        return Passthrough(wire, provider=provider, limit=limits.event, choices=choices)
+        return Passthrough(
+            wire,
+            provider=provider,
+            limit=limits.event,
+            choices=choices,
+            unasked=without_usage if always_usage and tells_no_usage(call) else None,
+        )
     client, side = DIALECTS[call.dialect].client, DIALECTS[dialect].provider
     assert client is not None
     assert side is not None

@@ -5,6 +5,7 @@ After https://html.spec.whatwg.org/multipage/server-sent-events.html. A line end
 CR; an event ends at a blank line; a read may end anywhere, also within a CRLF or a character.
 """
 
+import re
 from typing import NamedTuple
 
 from ..core.errors import UpstreamProtocolError
@@ -34,6 +35,15 @@ def end_of_events(data: bytes) -> int:
         return 0
     end = last + 2
     return end + 1 if data[end - 1 : end + 1] == b"\r\n" else end
+
+
+_LINE_END = rb"(?>\r\n|\n|\r)"
+_EVENT = re.compile(rb".*?" + _LINE_END + _LINE_END + rb"|.+", re.DOTALL)
+
+
+def split_events(data: bytes) -> list[bytes]:
+    """Give the events' own bytes, each with its blank line; a last one may lack it."""
+    return _EVENT.findall(data)
 
 
 def parse_events(data: bytes) -> list[Event]:

@@ -20,11 +20,13 @@ class Provider(Protocol):
     """
     An address, a way to authenticate, and the dialects spoken there. Makes, never sends.
 
-    `mask` takes the provider's own keys out of what it sent.
+    `mask` takes the provider's own keys out of what it sent. `always_usage` says that chat streams
+    are to tell their token counts, whatever the client asks.
     """
 
     name: str
     default_max_tokens: int
+    always_usage: bool
     mask: Mask
 
     def dialect(self, client: str) -> str:

@@ -75,6 +75,7 @@ class HttpProvider:
         kind = KINDS[config.kind]
         self.name = name
         self.default_max_tokens = config.default_max_tokens
+        self.always_usage = config.usage == "always"
         self._kind = kind
         self._spoken = _spoken(kind, config)
         self._base = (config.base_url or kind.base_url).rstrip("/")

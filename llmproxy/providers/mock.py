@@ -19,6 +19,7 @@ class MockProvider:
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name
         self.default_max_tokens = config.default_max_tokens
+        self.always_usage = False
         self.mask = Mask(())
 
     def dialect(self, client: str) -> str:

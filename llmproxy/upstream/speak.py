@@ -53,7 +53,13 @@ class Speaker:
             call = exchange.call
             assert call is not None
             dialect = self._provider.dialect(call.dialect)
-            body = word(call, dialect, target, default_max_tokens=self._provider.default_max_tokens)
+            body = word(
+                call,
+                dialect,
+                target,
+                default_max_tokens=self._provider.default_max_tokens,
+                always_usage=self._provider.always_usage,
+            )
             exchange.request = self._provider.request(
                 call, target, dialect=dialect, body=body, request_id=exchange.id
             )
@@ -70,7 +76,12 @@ class Speaker:
         provider = self._provider
         dialect = provider.dialect(call.dialect)
         reader = translator(
-            call, dialect, provider=provider.name, limits=self._limits, now=int(self._wall())
+            call,
+            dialect,
+            provider=provider.name,
+            limits=self._limits,
+            now=int(self._wall()),
+            always_usage=provider.always_usage,
         )
         assert exchange.route is not None
         timeouts = exchange.route.timeouts[provider.name]

@@ -8,6 +8,7 @@ from llmproxy.testing.answers import (
     anthropic_plain,
     event,
     openai_answer,
+    openai_events,
     openai_plain,
     openai_stream,
 )
@@ -71,6 +72,54 @@ async def test_an_anthropic_body_goes_on_byte_for_byte(start: Start, first: Prov
     await ask(gateway.port, "/v1/messages", ODD_BODY, {**JSON, "anthropic-version": "2023-06-01"})
 
     assert first.requests[0].target == "/v1/messages"
+    assert first.requests[0].body == ODD_BODY
+
+
+def counting(first: Provider) -> str:
+    return provider("first", first.url, more='usage = "always"') + model("gpt-4", "first/gpt-4")
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+async def test_a_stream_is_counted_for_a_client_that_does_not_ask(
+    start: Start, first: Provider, size: int
+) -> None:
+    events = openai_events("Hello", " there")
+    whole = b"".join(events)
+    first.then(stream(*(whole[at : at + size] for at in range(0, len(whole), size))))
+    gateway = await start(counting(first))
+    body = ODD_BODY.replace(b"{", b'{"stream":true,', 1)
+
+    answered = await ask(gateway.port, "/v1/chat/completions", body)
+
+    wish = b'{"stream_options":{"include_usage":true},'
+    assert first.requests[0].body == body.replace(b"{", wish, 1)
+    assert answered.complete
+    assert answered.body == b"".join(one for one in events if b'"usage"' not in one)
+    numbers = await gateway.ended(1)
+    assert numbers.value("llm_tokens_total", provider="first", model="gpt-4", kind="input") == 9
+
+
+async def test_a_client_that_asks_for_usage_gets_it_whatever_is_configured(
+    start: Start, first: Provider
+) -> None:
+    first.then(openai_stream("Hello"))
+    gateway = await start(counting(first))
+    body = ODD_BODY.replace(b"{", b'{"stream":true,"stream_options":{"include_usage":true},', 1)
+
+    answered = await ask(gateway.port, "/v1/chat/completions", body)
+
+    assert first.requests[0].body == body
+    assert answered.body == b"".join(openai_events("Hello"))
+
+
+async def test_a_plain_request_is_left_alone_whatever_is_configured(
+    start: Start, first: Provider
+) -> None:
+    first.then(openai_plain())
+    gateway = await start(counting(first))
+
+    await ask(gateway.port, "/v1/chat/completions", ODD_BODY)
+
     assert first.requests[0].body == ODD_BODY
 
 

@@ -111,7 +111,8 @@ TOKENS = Family(
     help="Tokens as reported by the provider.",
     rule="When the request ends, where the provider reported usage: `input`, `output`, and the "
     "parts of these that were `cache_read`, `cache_write` (of the input) and `reasoning` (of the "
-    "output). Do not add the parts to the whole.",
+    "output). Do not add the parts to the whole. Most servers count chat streams only for clients "
+    'that ask; `usage = "always"` of their provider asks for all.',
 )
 IN_FLIGHT = Family(
     name="llm_requests_in_flight",

@@ -170,6 +170,7 @@ def test_a_providers_name_can_stand_in_models_and_labels(name: str) -> None:
         ('[providers.a]\nkind = "mock"\napi_key = "env:K"', "api_key"),
         ('[providers.a]\nkind = "mock"\nproxy = "http://a"', "proxy"),
         ('[providers.a]\nkind = "openai"\napi_key = "env:K"\ndefault_max_tokens = 9', "default_max_tokens"),
+        ('[providers.a]\nkind = "anthropic"\napi_key = "env:K"\nusage = "always"', "usage"),
         ('[providers.a]\nkind = "openai"\napi_key = "env:K"\n[providers.a.mock]\nhang = true', "mock"),
     ],
 )  # fmt: skip

@@ -14,6 +14,7 @@ from llmproxy.core.errors import (
 from llmproxy.core.exchange import Call
 from llmproxy.core.usage import Usage
 from llmproxy.dialects.call import parse_call
+from llmproxy.dialects.openai_chat.usage import without_usage
 from llmproxy.dialects.passthrough import KEPT_BYTES, TAIL_BYTES, Passthrough, PlainTail, with_model
 from llmproxy.dialects.registry import DIALECTS
 from llmproxy.dialects.translator import Translator
@@ -449,3 +450,25 @@ def test_a_large_answer_that_breaks_off_is_interrupted(body: bytes) -> None:
 
     with pytest.raises(StreamInterrupted):
         tail.finish()
+
+
+@given(st.lists(st.integers(0, 10**6), max_size=8))
+def test_unasked_usage_is_counted_and_taken_out_however_it_is_cut(places: list[int]) -> None:
+    wire = DIALECTS["openai_chat"].wire
+    translator = Passthrough(wire, provider="far", limit=LIMIT, unasked=without_usage)
+
+    out = b"".join(map(translator.feed, cut(STREAM, places))) + translator.finish()
+
+    assert out == STREAM.replace(USAGE, b"")
+    assert translator.complete
+    assert translator.usage == Usage(input_tokens=5, output_tokens=2)
+
+
+def test_unasked_usage_is_taken_out_of_an_end_without_its_blank_line() -> None:
+    wire = DIALECTS["openai_chat"].wire
+    translator = Passthrough(wire, provider="far", limit=LIMIT, unasked=without_usage)
+
+    out = translator.feed(ROLE + TEXT + FINISH + USAGE.rstrip()) + translator.finish()
+
+    assert out == ROLE + TEXT + FINISH
+    assert translator.usage == Usage(input_tokens=5, output_tokens=2)

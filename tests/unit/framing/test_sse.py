@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmproxy.core.errors import UpstreamProtocolError
-from llmproxy.framing.sse import Event, EventCutter, SseDecoder, end_of_events, parse_events
+from llmproxy.framing.sse import (
+    Event,
+    EventCutter,
+    SseDecoder,
+    end_of_events,
+    parse_events,
+    split_events,
+)
 from tests.support.sse import by_the_letter, cut
 
 LIMIT = 1 << 20
@@ -174,3 +181,14 @@ def test_an_event_of_very_many_lines_is_read_in_one_go() -> None:
     (event,) = parse_events(b"data:x\n" * count + b"\n")
 
     assert event.data == b"x\n" * (count - 1) + b"x"
+
+
+@given(streams)
+def test_events_that_are_split_lose_no_byte_and_mean_the_same(stream: bytes) -> None:
+    pieces = split_events(stream)
+
+    assert b"".join(pieces) == stream
+    if not stream.startswith(b"\xef\xbb\xbf"):  # it counts at the very beginning only
+        found = [event for piece in pieces for event in parse_events(b"\n" + piece)]
+        assert found == parse_events(b"\n" + stream)
+    assert all(len(parse_events(piece)) <= 1 for piece in pieces)
