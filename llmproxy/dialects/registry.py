@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ..config.schema import LimitsConfig
 from ..core.errors import NotExpressible
 from ..core.exchange import Call, Target
+from .anthropic_messages import client as anthropic_messages_client
 from .anthropic_messages import provider as anthropic_messages_provider
 from .anthropic_messages import wire as anthropic_messages_wire
 from .fields import asked_table, in_document, said_table
@@ -50,6 +51,7 @@ DIALECTS: Mapping[str, Dialect] = {
     anthropic_messages_wire.DIALECT: Dialect(
         api="Anthropic's Messages API",
         wire=anthropic_messages_wire,
+        client=anthropic_messages_client,
         provider=anthropic_messages_provider,
     ),
     gemini_wire.DIALECT: Dialect(

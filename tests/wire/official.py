@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable, Mapping
 
 import orjson
-from anthropic.types import message_create_params
+from anthropic.lib.streaming._messages import accumulate_event
+from anthropic.types import Message, RawMessageStreamEvent, message_create_params
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import TypeAdapter
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter
 from llmproxy.core.exchange import Json
 
 STREAMING = TypeAdapter(message_create_params.MessageCreateParamsStreaming)
+EVENTS: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)
 PLAIN = TypeAdapter(message_create_params.MessageCreateParamsNonStreaming)
 
 
@@ -21,6 +23,44 @@ def messages_request(body: Json) -> None:
     known = {name: body[name] for name in body.keys() - {"temperature", "top_p", "top_k"}}
 
     (STREAMING if body.get("stream") else PLAIN).validate_python(known, strict=True)
+
+
+def messages_answer(body: Json) -> None:
+    """Check what an Anthropic client gets for a plain request."""
+    if body["type"] == "error":
+        assert set(body["error"]) == {"type", "message"}
+        return
+
+    message = Message.model_validate(body, strict=True)
+
+    assert message.stop_reason
+
+
+def messages_stream(request: Json, stream: bytes) -> None:
+    """Check the grammar of what an Anthropic client gets, and that its SDK adds it up."""
+    events = [event.split(b"\n") for event in stream.split(b"\n\n") if event]
+    names = [name.removeprefix(b"event: ").decode() for name, _ in events]
+    bodies = [json.loads(data.removeprefix(b"data: ")) for _, data in events]
+    assert names == [body["type"] for body in bodies]
+    if names[-1] == "error":
+        bodies.pop()
+    else:
+        assert names[-2:] == ["message_delta", "message_stop"]
+    snapshot, buffers, under_way, begun = None, dict[int, bytes](), False, 0
+    for i, body in enumerate(bodies):
+        kind = body["type"]
+        assert (kind == "message_start") == (i == 0)
+        if kind.startswith("content_block"):
+            assert under_way != (kind == "content_block_start")
+            begun += kind == "content_block_start"
+            under_way = kind != "content_block_stop"
+            assert body["index"] == begun - 1
+        snapshot = accumulate_event(
+            event=EVENTS.validate_python(body), current_snapshot=snapshot, json_bufs=buffers
+        )
+    if snapshot is not None and names[-1] != "error":
+        assert not under_way
+        messages_answer(snapshot.model_dump())
 
 
 def chat_answer(body: Json) -> None:
@@ -89,10 +129,12 @@ REQUESTS: Mapping[str, Callable[[Json], None]] = {
 
 ANSWERS: Mapping[str, Callable[[Json], None]] = {
     "openai_chat": chat_answer,
+    "anthropic_messages": messages_answer,
 }
 """Takes the whole answer that a client of the dialect gets, or the error."""
 
 STREAMS: Mapping[str, Callable[[Json, bytes], None]] = {
     "openai_chat": chat_stream,
+    "anthropic_messages": messages_stream,
 }
 """Takes the request of a client of the dialect and the stream that it gets, errors included."""
