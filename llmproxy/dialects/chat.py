@@ -179,7 +179,9 @@ class Tool:
     A function that the model may call; `parameters` is a JSON Schema.
 
     `strict` says that the arguments must keep to it (None: the client does not say). A
-    `freeform` tool takes one text instead, of the form that `grammar` describes if there is one.
+    `freeform` tool takes one text instead, of the form that `grammar` describes if there is one:
+    `{"syntax": "lark" or "regex", "definition": text}`. Its `parameters` say so too, for where
+    there are only functions (`freeform.py`).
     """
 
     name: str
