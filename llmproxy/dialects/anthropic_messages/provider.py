@@ -283,9 +283,13 @@ def _add_thinking(body: Json, request: ChatRequest, model: str) -> None:
     effort = request.effort
     if effort not in (None, "none") and adaptive:
         body.setdefault("output_config", {})["effort"] = EFFORTS.get(effort, effort)
-    thinking = None if request.thinking is None else _thinking(request.thinking)
-    if thinking is None and effort is not None:
+    config = request.thinking
+    if effort is not None and (config is None or _only_shown(config)):
         thinking = _adaptive(request) if adaptive else _budget(request)
+        if config is not None and thinking is not None and thinking["type"] == "adaptive":
+            thinking["display"] = _display(config)
+    else:
+        thinking = None if config is None else _thinking(config)
     if thinking is None:
         return
     if "temperature" in body and thinking.get("type") != "disabled":
@@ -307,8 +311,17 @@ def _thinking(config: ThinkingConfig) -> Json:
     if config.budget is not None:
         thinking = {"type": "enabled", "budget_tokens": config.budget}
     if config.shown is not None:
-        thinking["display"] = "summarized" if config.shown else "omitted"
+        thinking["display"] = _display(config)
     return thinking
+
+
+def _only_shown(config: ThinkingConfig) -> bool:
+    """Whether it says of thinking that it is to be read or not, and the effort says how much."""
+    return config.budget is None and config.shown is not None
+
+
+def _display(config: ThinkingConfig) -> str:
+    return "summarized" if config.shown else "omitted"
 
 
 def _adaptive(request: ChatRequest) -> Json | None:

@@ -28,6 +28,7 @@ from llmproxy.dialects.chat import (
     Text,
     TextDelta,
     Thinking,
+    ThinkingConfig,
     ToolCall,
     ToolCallDelta,
     ToolCallStarted,
@@ -137,6 +138,17 @@ def test_a_budget_leaves_half_of_a_named_limit_for_the_answer(
 
 def test_a_budget_comes_on_top_of_the_default_limit() -> None:
     assert ask(effort="high")["max_tokens"] == 100 + 16384
+
+
+def test_thinking_that_is_to_be_read_is_as_much_as_the_effort_says() -> None:
+    shown = ThinkingConfig(shown=True)
+
+    newest = ask("claude-opus-4-8", effort="high", thinking=shown)
+    older = ask(effort="low", thinking=shown)
+
+    assert newest["thinking"] == {"type": "adaptive", "display": "summarized"}
+    assert newest["output_config"] == {"effort": "high"}
+    assert older["thinking"] == {"type": "enabled", "budget_tokens": 2048}
 
 
 def test_a_tool_loop_that_began_without_thinking_goes_on_without() -> None:
