@@ -15,6 +15,7 @@ from .openai_chat import client as openai_chat_client
 from .openai_chat import provider as openai_chat_provider
 from .openai_chat import wire as openai_chat_wire
 from .openai_chat.usage import tells_no_usage, with_usage, without_usage
+from .openai_responses import client as openai_responses_client
 from .openai_responses import wire as openai_responses_wire
 from .passthrough import Passthrough, with_model
 from .sides import ClientSide, ProviderSide
@@ -47,6 +48,7 @@ DIALECTS: Mapping[str, Dialect] = {
     openai_responses_wire.DIALECT: Dialect(
         api="OpenAI's Responses API",
         wire=openai_responses_wire,
+        client=openai_responses_client,
     ),
     anthropic_messages_wire.DIALECT: Dialect(
         api="Anthropic's Messages API",

@@ -179,6 +179,9 @@ def new_translator(client: str, provider: str, *, limit: int = LARGE) -> Transla
 def _may_be_whole(stream: bytes, dialect: str) -> bool:
     """Whether a provider's own end is somewhere in the stream."""
     events = by_the_letter(stream)
+    if dialect == "openai_responses":
+        ends = ("response.completed", "response.incomplete")
+        return any(_kind(event.data) in ends or event.event in ends for event in events)
     if dialect == "anthropic_messages":
         return any("message_stop" in (event.event, _kind(event.data)) for event in events)
     return any(event.data.strip() == b"[DONE]" or _reasons(event.data) for event in events)

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 import orjson
 from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import Message, RawMessageStreamEvent, message_create_params
+from openai import omit
 from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from llmproxy.core.exchange import Json
@@ -122,6 +125,78 @@ def _chunks(stream: bytes) -> list[Json]:
     return [body for body in bodies if "error" not in body]
 
 
+RESPONSE_EVENT = TypeAdapter[ResponseStreamEvent](ResponseStreamEvent)
+_PREFIXES = {
+    "message": "msg_",
+    "reasoning": "rs_",
+    "function_call": "fc_",
+    "custom_tool_call": "ctc_",
+    "tool_search_call": "tsc_",
+    "image_generation_call": "ig_",
+}
+
+
+def responses_answer(body: Json) -> None:
+    """Check what a client of OpenAI's responses gets for a plain request."""
+    if set(body) == {"error"} or body.get("type") == "error":
+        assert body["error"]["message"]
+        return
+
+    response = Response.model_validate(body)
+
+    assert (response.status == "incomplete") == bool(response.incomplete_details)
+    assert response.status in {"completed", "incomplete"}
+    assert body["store"] is False
+    for item in body["output"]:
+        assert item["id"].startswith(_PREFIXES[item["type"]])
+    for call in response.output:
+        if call.type == "function_call" and call.status == "completed":
+            assert isinstance(orjson.loads(call.arguments), dict)
+
+
+def responses_stream(request: Json, stream: bytes) -> None:
+    """Check the events that a client of OpenAI's responses gets, and that its SDK adds them up."""
+    pairs = [event.split(b"\ndata: ", 1) for event in stream.split(b"\n\n") if event]
+    # not orjson: it refuses the lone surrogates that one case is about
+    bodies = [json.loads(data) for _, data in pairs]
+    assert [name for name, _ in pairs] == [f"event: {body['type']}".encode() for body in bodies]
+    events = [body for body in bodies if body["type"] != "error"]
+    if not events:
+        return
+    assert [body["sequence_number"] for body in events] == list(range(len(events)))
+    kinds = [body["type"] for body in events]
+    assert kinds[:2] == ["response.created", "response.in_progress"]
+    ends = [kind for kind in kinds if kind in {"response.completed", "response.incomplete"}]
+    assert len(ends) == (len(events) == len(bodies))
+    state = ResponseStreamState[None](input_tools=omit, text_format=omit)
+    for body in events:
+        state.handle_event(RESPONSE_EVENT.validate_python(body))
+    if ends:
+        assert kinds[-1] == ends[0]
+        response = events[-1]["response"]
+        responses_answer(response)
+        _holds_all(events, response["output"])
+
+
+def _holds_all(events: list[Json], output: list[Json]) -> None:
+    """Check that the items of the end are those that were told, from their parts as well."""
+    done = [body["item"] for body in events if body["type"] == "response.output_item.done"]
+    added = [body for body in events if body["type"] == "response.output_item.added"]
+    assert done == output
+    assert [body["output_index"] for body in added] == list(range(len(output)))
+    assert [body["item"]["id"] for body in added] == [item["id"] for item in output]
+    for index, item in enumerate(output):
+        told = [body for body in events if body.get("output_index") == index]
+        parts = [body for body in told if body["type"].endswith("_part.done")]
+        shown = item.get("content" if item["type"] == "message" else "summary", [])
+        assert [body["part"] for body in parts] == shown
+        deltas = "".join(body["delta"] for body in told if body["type"].endswith(".delta"))
+        texts = [part.get("text", part.get("refusal")) for part in shown]
+        if item["type"] != "tool_search_call":
+            said = item.get("arguments", item.get("input"))
+            assert deltas == ("".join(texts) if said is None else said)
+
+
 REQUESTS: Mapping[str, Callable[[Json], None]] = {
     "anthropic_messages": messages_request,
 }
@@ -130,11 +205,13 @@ REQUESTS: Mapping[str, Callable[[Json], None]] = {
 ANSWERS: Mapping[str, Callable[[Json], None]] = {
     "openai_chat": chat_answer,
     "anthropic_messages": messages_answer,
+    "openai_responses": responses_answer,
 }
 """Takes the whole answer that a client of the dialect gets, or the error."""
 
 STREAMS: Mapping[str, Callable[[Json, bytes], None]] = {
     "openai_chat": chat_stream,
     "anthropic_messages": messages_stream,
+    "openai_responses": responses_stream,
 }
 """Takes the request of a client of the dialect and the stream that it gets, errors included."""
