@@ -26,6 +26,7 @@ from .server.middleware import Handler, observing
 from .server.models import list_models, show_model
 from .server.realtime import realtime
 from .server.services import SERVICES, Services
+from .server.through import elsewhere, through
 from .telemetry.lag import LagProbe
 from .telemetry.metrics.record import Metrics
 
@@ -34,6 +35,7 @@ HANDLERS: Mapping[Operation, Handler] = {
     Operation.LIST_MODELS: list_models,
     Operation.SHOW_MODEL: show_model,
     Operation.REALTIME: realtime,
+    Operation.PASS: through,
 }
 
 
@@ -82,6 +84,7 @@ def create_app(config: Config, load: Callable[[], Config] | None = None) -> web.
         ("/metrics", ops.metrics),
     ):
         app.router.add_get(path, handler)
+    app.router.add_route("*", "/{path:.*}", partial(elsewhere, handlers=HANDLERS))
     return app
 
 

@@ -41,6 +41,7 @@ from .upstream.pool import open_session
 from .upstream.realtime import RealtimeSpeaker
 from .upstream.send import HttpUpstream, Upstream
 from .upstream.speak import Speaker
+from .upstream.through import Through
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +174,13 @@ class Planner:
             hedged=routes.hedged(),
             max_models=config.metrics.max_models,
         )
-        sends = {name: self._stack(line, Speaker, config) for name, line in self._lines.items()}
+        wall = time.time  # noqa: TID251
+        clock = watches.time
+        sends, passes = {}, {}
+        for name, line in self._lines.items():
+            provider, upstream = line.provider, line.upstream
+            sends[name] = self._stack(line, Speaker(provider, upstream, config.limits, wall))
+            passes[name] = self._stack(line, Through(provider, upstream, clock, wall))
         hedges = Hedges(
             sends=sends,
             budgets={name: line.budget for name, line in self._lines.items()},
@@ -197,9 +204,12 @@ class Planner:
             keys=KeyRing(config.keys),
             lines=self._lines,
             gateway=opening(sends=sends),
+            through=opening(sends=passes),
             realtime=opening(
                 sends={
-                    name: self._stack(line, RealtimeSpeaker, config)
+                    name: self._stack(
+                        line, RealtimeSpeaker(line.provider, line.upstream, config.limits, wall)
+                    )
                     for name, line in self._lines.items()
                 }
             ),
@@ -210,11 +220,10 @@ class Planner:
             ),
         )
 
-    def _stack(self, line: Line, speaking: type[Speaker | RealtimeSpeaker], config: Config) -> Send:
+    def _stack(self, line: Line, speaker: Speaker | RealtimeSpeaker | Through) -> Send:
         """word( retry( rotate( attempt( speak )))), where `rotate` is for several keys."""
         clock, cooldowns = self._services.watches.time, self._cooldowns
         several = len(line.config.keys) > 1
-        speaker = speaking(line.provider, line.upstream, config.limits, time.time)  # noqa: TID251
         return stack(
             speaker.speak,
             speaker.word,

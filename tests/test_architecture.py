@@ -48,6 +48,7 @@ TOGETHER = {
     "server/handler.py": "integration/test_requests.py",
     "server/services.py": "integration/test_isolation.py",
     "server/middleware.py": "integration/test_requests.py",
+    "server/through.py": "integration/test_through.py",
     "server/models.py": "integration/test_requests.py",
     "server/ops.py": "integration/test_requests.py",
     "server/protocol.py": "integration/test_requests.py",
@@ -59,6 +60,7 @@ TOGETHER = {
     "testing/provider.py": "integration/test_faults.py",
     "telemetry/lag.py": "integration/test_metrics.py",
     "upstream/realtime.py": "integration/test_realtime.py",
+    "upstream/through.py": "integration/test_through.py",
     "upstream/speak.py": "integration/test_passthrough.py",
 }
 BROAD_CATCHES = {

@@ -113,6 +113,10 @@ def _check_server(config: Config, findings: Findings) -> None:
     ):
         near = suggestion(server.default_model, config.models)
         findings.problem("server.default_model", f"no model of this name is configured{near}")
+    default = server.default_provider
+    if default is not None and findings.sound("providers") and default not in config.providers:
+        near = suggestion(default, config.providers)
+        findings.problem("server.default_provider", f"there is no such provider{near}")
 
 
 def _check_admin(config: Config, findings: Findings) -> None:

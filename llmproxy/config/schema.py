@@ -71,7 +71,13 @@ class ServerConfig:
         "money.",
         False,
     )
-    default_model: str | None = option("Model for requests that name none.", None)
+    default_model: str | None = option("Model for chat calls that name none.", None)
+    default_provider: str | None = option(
+        "Provider for requests that are no chat calls and name neither a model nor a provider "
+        "(`/v1/files`, `/v1/batches`), where several are of the kind that the client speaks to; "
+        "where one is, it is that one.",
+        None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +171,15 @@ class TimeoutsConfig:
     )
     first_token: Seconds = option("Streams: until the first content.", 120.0)
     response: Seconds = option("Plain answers: until the body is complete.", 600.0)
-    idle: Seconds = option("Between two reads of a stream, or of a large plain answer.", 120.0)
-    client_stall: Seconds = option("A client that does not read its answer is dropped.", 30.0)
+    idle: Seconds = option(
+        "Between two reads of a stream, or of a large plain answer, and while the provider takes "
+        "nothing of an upload.",
+        120.0,
+    )
+    client_stall: Seconds = option(
+        "A client that does not read its answer, or does not go on with its upload, is dropped.",
+        30.0,
+    )
     heartbeat: Seconds | None = option(
         "Realtime sessions: a side that sends nothing for this long is pinged, and given up if "
         "nothing comes for as long again, or if it takes nothing of what it is sent for as long; "
@@ -190,7 +203,15 @@ TimeoutOverrides: TypeAlias = Annotated[Mapping[str, Any], TimeoutsConfig]
 class LimitsConfig:
     """What the gateway takes on."""
 
-    body: Bytes = option("Largest request body; beyond it 413.", 32 * 1024 * 1024)
+    body: Bytes = option(
+        "Largest request body that is held in memory: chat calls and all other JSON; beyond it "
+        "413.",
+        32 * 1024 * 1024,
+    )
+    upload: Bytes = option(
+        "Largest request body that flows through, as forms and files do; beyond it 413.",
+        1024 * 1024 * 1024,
+    )
     head: Bytes = option(
         "Largest head of a request: its first line and headers; beyond it 431. A single line has "
         "8 KiB, a single header 16 KiB, in any case.",
@@ -203,7 +224,11 @@ class LimitsConfig:
         10.0,
         at_start=True,
     )
-    body_time: Seconds = option("Until a request's body is complete; beyond it 408.", 60.0)
+    body_time: Seconds = option(
+        "Until a request's body is complete; beyond it 408. One that flows through is bounded by "
+        "`timeouts.client_stall` and `timeouts.idle` instead, from one part to the next.",
+        60.0,
+    )
     in_flight: int | None = option(
         "Requests at once; beyond it they wait, or 503. `none`: no limit.", None
     )

@@ -250,6 +250,7 @@ class UpstreamStatusError(UpstreamError):
     `ours` says that it is about the gateway's own key or account, not the client's doing;
     `key_fault` what that key cannot do, where another key might.
     `advice` is what the operator should look at, where the answer speaks against the address.
+    `verbatim`: the client gets it as it came, whatever its shape.
     """
 
     def __init__(
@@ -287,6 +288,7 @@ class UpstreamStatusError(UpstreamError):
         self.ours = ours
         self.key_fault = key_fault
         self.advice: str | None = None
+        self.verbatim = False
 
 
 class UpstreamProtocolError(UpstreamError):

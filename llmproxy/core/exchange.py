@@ -91,6 +91,8 @@ class Call:
     top-level model's JSON string, quotes included, stands in `raw` (None: it names none).
     `headers` has the client's headers with lower-case names; `query` the raw query string.
     `addressed` says that model and stream stand in the address, not in the body.
+    `path` is where it goes, from `/v1` on, if not to the dialect's own path: then nobody who
+    speaks another dialect can be asked.
     """
 
     dialect: str
@@ -102,6 +104,43 @@ class Call:
     headers: Mapping[str, str]
     query: str = ""
     addressed: bool = False
+    path: str | None = None
+
+
+class Upload(Protocol):
+    """What is still to come of a client's body; it can be read once."""
+
+    async def read(self) -> bytes:
+        """Give what has come, `b""` at the end; raises RequestError, ConnectionError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passing:
+    """
+    What the client asks that is no chat call: it goes to a provider as it came.
+
+    `path` is the client's from `/v1` on, encoded, and `query` the raw query string. `body` is what
+    has been read of the body, and `upload` gives the rest (None: that is all); `size` is all of it
+    in bytes, None where the client does not say. `model` is the name that the client gave, if it
+    gave one, and `model_span` where it stands in `body`: as a JSON string with its quotes if
+    `quoted`, else as it is; None: in the query.
+    `named` says that the client named the provider, and `once` that nobody may be asked twice:
+    what is asked may be done by who does not answer.
+    """
+
+    dialect: str
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+    upload: Upload | None = None
+    size: int | None = 0
+    model: str | None = None
+    model_span: tuple[int, int] | None = None
+    quoted: bool = True
+    named: bool = False
+    once: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,12 +204,21 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """What goes to a provider; `url` is encoded as it goes on the wire."""
+    """
+    What goes to a provider; `url` is encoded as it goes on the wire.
+
+    `upload` gives what follows `body`, and `size` all of both, None where nobody knows. `once`: it
+    may not be sent a second time. `packed`: the answer's body stays in its content coding.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes
+    upload: Upload | None = None
+    size: int | None = None
+    once: bool = False
+    packed: bool = False
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -202,8 +250,10 @@ class Exchange:
     The record of one request; the only mutable one.
 
     `headers` are the client's, names in lower case, repeated ones joined by commas. `model` and
-    `stream` are what it asked for; `call` and `request`, the whole of it and what goes to the
-    target at hand, are gone once an answer has begun, as are the headers: they are large.
+    `stream` are what it asked for; `call` (or `passing`, of what is no chat call) and `request`,
+    the whole of it and what goes to the target at hand, are gone once an answer has begun, as are
+    the headers: they are large. `provider` is the one that the client named in the path or in a
+    header, `endpoint` the path without it.
     Times are monotonic, in seconds. `deadline` bounds everything before the first byte and
     `ends_by` the whole; `impatient` says that it was the client who set the deadline, and
     `repeated` how often its SDK has sent this request before.
@@ -226,6 +276,8 @@ class Exchange:
     started: float
     path: str
     dialect: str
+    endpoint: str = ""
+    provider: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     deadline: float = inf
     ends_by: float = inf
@@ -242,6 +294,7 @@ class Exchange:
     model: str | None = None
     stream: bool = False
     call: Call | None = None
+    passing: Passing | None = None
     route: Route | None = None
     attempts: list[Attempt] = field(default_factory=list)
     passed_over: list[tuple[Target, LLMProxyError]] | None = None
@@ -291,7 +344,7 @@ class Exchange:
 
     def drop_call(self) -> None:
         """Let go of what was asked, once it need not be asked again."""
-        self.call = self.request = None
+        self.call = self.passing = self.request = None
         self.headers = {}
 
     def forget(self) -> None:

@@ -50,7 +50,8 @@ class Reply:
 
     `first` are the bytes that the client gets first, `rest` yields what follows as it comes
     and raises `UpstreamError` where the provider breaks off. `length` is the body's size in
-    bytes where it is known; `ending` tells how it may end.
+    bytes where it is known; `ending` tells how it may end. `timed`: unless it is a stream,
+    `timeouts.response` bounds it up to its end.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Reply:
         "status",
         "streamed",
         "target",
+        "timed",
     )
 
     def __init__(
@@ -77,6 +79,7 @@ class Reply:
         first: bytes,
         rest: AsyncGenerator[bytes, None] | None,
         ending: Ending = CUT,
+        timed: bool = True,
     ) -> None:
         self.target = target
         self.status = status
@@ -86,6 +89,7 @@ class Reply:
         self.first = first
         self.rest = rest
         self.ending = ending
+        self.timed = timed
         self._done: list[Done] = []
         self._closed = False
 

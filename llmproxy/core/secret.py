@@ -69,3 +69,15 @@ class Mask:
         text = self(text)
         at = len(text) - self._overlap
         return (text[:at], text[at:]) if at > 0 else (b"", text)
+
+    def hold(self, text: bytes) -> tuple[bytes, bytes]:
+        """
+        Give what of a text that goes on is masked for good, and what the rest must follow.
+
+        Only what may be the beginning of a secret is kept back, so of most texts nothing.
+        """
+        text = self(text)
+        for at in range(max(0, len(text) - self._overlap), len(text)):
+            if any(needle.startswith(text[at:]) for needle in self._needles):
+                return text[:at], text[at:]
+        return text, b""

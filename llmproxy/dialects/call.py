@@ -65,7 +65,7 @@ def parse_call(
         stream=bool(stream),
         raw=raw,
         body=body,
-        model_span=_model_span(raw, body) if address is None else None,
+        model_span=model_span(raw, body) if address is None else None,
         headers=headers,
         query=query,
         addressed=address is not None,
@@ -84,9 +84,11 @@ def _object(raw: bytes) -> Json:
     return body
 
 
-def _model_span(raw: bytes, body: Json) -> tuple[int, int] | None:
+def model_span(raw: bytes, body: Json) -> tuple[int, int] | None:
     """
     Find the top-level model's value in `raw`, and see that no key the gateway reads comes twice.
+
+    None where there is none, or it is no string.
 
     Where the word is there once and no letter of it can be spelt as an escape, the first find
     is the key: the body has a top-level `model`, and it stands nowhere else.
@@ -101,8 +103,7 @@ def _model_span(raw: bytes, body: Json) -> tuple[int, int] | None:
     if "model" not in body:
         return None
     found = _MODEL.match(raw, first)
-    assert found is not None
-    return found.span(1)
+    return found.span(1) if found else None
 
 
 class _Key(NamedTuple):
@@ -124,7 +125,7 @@ def value_at(raw: bytes, name: str, start: int = 0) -> int | None:
 
 def _scan(raw: bytes) -> tuple[int, int] | None:
     """
-    Give the same as `_model_span`, by going through the tokens of a body that is valid JSON.
+    Give the same as `model_span`, by going through the tokens of a body that is valid JSON.
     """
     seen: dict[str, int] = {}
     for key in _keys(raw, 0, _READ):
@@ -134,8 +135,7 @@ def _scan(raw: bytes) -> tuple[int, int] | None:
     if "model" not in seen:
         return None
     value = _VALUE.match(raw, seen["model"])
-    assert value is not None
-    return value.span()
+    return value.span() if value else None
 
 
 def _keys(raw: bytes, start: int, names: frozenset[str]) -> Iterator[_Key]:

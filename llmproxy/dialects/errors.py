@@ -153,10 +153,20 @@ class _Said:
 def render_error(error: BaseException, dialect: str, request_id: str) -> ErrorAnswer:
     """Give the answer for an error; what is no error of ours is withheld behind the request id."""
     cause = error.cause if isinstance(error, AllAttemptsFailed) else error
+    if isinstance(cause, UpstreamStatusError) and cause.verbatim:
+        return _verbatim(error, cause)
     said = _say(cause, request_id)
     status = _status(said.row, dialect)
     body = _own_words(cause, dialect) or orjson.dumps(_shape(said, dialect, request_id))
     return ErrorAnswer(status=status, headers=_headers(error, cause), body=body)
+
+
+def _verbatim(error: BaseException, cause: UpstreamStatusError) -> ErrorAnswer:
+    headers = _headers(error, cause)
+    for name in ("content-type", "content-encoding"):
+        if name in cause.headers:
+            headers[name] = cause.headers[name]
+    return ErrorAnswer(status=cause.status, headers=headers, body=cause.body)
 
 
 def render_event(error: BaseException, dialect: str, request_id: str) -> bytes:

@@ -106,6 +106,12 @@ def word(
         body = with_model(call, target.model)
         return with_usage(body, call.body) if always_usage and tells_no_usage(call) else body
     client, provider = DIALECTS[call.dialect], DIALECTS[dialect]
+    if call.path is not None:
+        raise NotExpressible(
+            f"{target.provider} speaks {provider.api}, which has no {call.path}: "
+            "ask for a model at another provider",
+            param="model",
+        )
     if client.client is None or provider.provider is None:
         raise NotExpressible(
             f"a request of {client.api} is not translated for {target.provider}, which speaks "
@@ -134,7 +140,7 @@ def translator(
     """
     wire = DIALECTS[dialect].wire
     if dialect == call.dialect:
-        choices = max(1, count(call.body.get("n")))
+        choices = max(1, count(call.body.get("n"))) * _prompts(call)
         return Passthrough(
             wire,
             provider=provider,
@@ -146,3 +152,11 @@ def translator(
     assert client is not None
     assert side is not None
     return Translation(call, client, side, wire, provider=provider, limit=limits.event, now=now)
+
+
+def _prompts(call: Call) -> int:
+    """Give how many prompts a call of the older completions has: each has choices of its own."""
+    prompts = call.body.get("prompt")
+    if not isinstance(prompts, list):
+        return 1
+    return max(1, sum(not isinstance(prompt, int) for prompt in prompts))  # numbers are tokens

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..core.errors import InvalidRequest, UpstreamStatusError
-from ..core.exchange import Call, HttpRequest, Target
+from ..core.exchange import Call, HttpRequest, Passing, Target
 from ..core.secret import Mask, Secret
 
 FORWARDED = frozenset({"accept", "idempotency-key", "traceparent", "tracestate", "user-agent"})
@@ -14,6 +14,16 @@ RETURNED = frozenset({
     "x-request-id", "x-should-retry",
 })  # fmt: skip
 RETURNED_PREFIXES = ("anthropic-ratelimit-", "x-ratelimit-")  # not the account's name
+# And where the body is the client's own, or comes to it as it is.
+FORWARDED_OF_BODIES = frozenset({
+    "content-type", "if-match", "if-modified-since", "if-none-match", "if-range",
+    "if-unmodified-since", "range",
+})  # fmt: skip
+RETURNED_OF_BODIES = frozenset({
+    "accept-ranges", "allow", "content-disposition", "content-encoding", "content-language",
+    "content-location", "content-range", "content-type", "etag", "last-modified", "link",
+    "location",
+})  # fmt: skip
 
 
 class Provider(Protocol):
@@ -50,6 +60,27 @@ class Provider(Protocol):
         where a header cannot pass.
         """
 
+    def takes(self, client: str) -> bool:
+        """Say whether clients of the dialect find here what its vendor has besides chat."""
+
+    def passing(self, passing: Passing, target: Target, request_id: str) -> HttpRequest:
+        """
+        Give the request that passes on what is no chat call, signed with the first key.
+
+        Raises NotExpressible where there is nothing of the kind here, and InvalidRequest where a
+        header cannot pass.
+        """
+
+    def unaddressed(self, path: str, body: bytes) -> bytes:
+        """
+        Give a whole JSON answer of `path` with its links to this provider made relative.
+
+        Its vendor's SDK follows them, and would leave the gateway, with the client's key.
+        """
+
+    def links(self, path: str) -> bool:
+        """Say whether answers of `path` may have such links."""
+
     def signed(self, request: HttpRequest, key: int) -> HttpRequest:
         """Give the same request with the key at this place, from 0, of those that it has."""
 
@@ -62,10 +93,10 @@ class Provider(Protocol):
         """Judge an answer that is an error; `now` is wall time in seconds."""
 
 
-def forward(call: Call, further: frozenset[str]) -> dict[str, str]:
+def forward(sent: Mapping[str, str], further: frozenset[str]) -> dict[str, str]:
     """Give the client's headers that pass to a provider, by the allow-list and `further`."""
     headers = {}
-    for name, value in call.headers.items():
+    for name, value in sent.items():
         if name in FORWARDED or name.startswith(FORWARDED_PREFIXES) or name in further:
             if not value.isprintable():  # bytes that are no UTF-8 arrive as lone surrogates
                 raise InvalidRequest(f"the header {name} holds bytes that cannot be passed on")
@@ -89,12 +120,18 @@ def with_query(url: str, query: str) -> str:
     return f"{path}?{own}&{query}" if mark else f"{url}?{query}"
 
 
-def returned(headers: Mapping[str, str]) -> dict[str, str]:
-    """Give the provider's headers that pass back to the client, names in lower case."""
+def returned(headers: Mapping[str, str], further: frozenset[str] = frozenset()) -> dict[str, str]:
+    """
+    Give the provider's headers that pass back to the client, names in lower case.
+
+    They are those of the allow-list, and `further` ones.
+    """
     kept = {}
     for name, value in headers.items():
         lower = name.lower()
-        if (lower in RETURNED or lower.startswith(RETURNED_PREFIXES)) and value.isprintable():
+        if (
+            lower in RETURNED or lower.startswith(RETURNED_PREFIXES) or lower in further
+        ) and value.isprintable():
             kept[lower] = value
     return kept
 

@@ -7,11 +7,12 @@ from urllib.parse import quote
 from .. import __version__
 from ..config.schema import ProviderConfig
 from ..config.vendors import vendor_of
-from ..core.errors import UpstreamStatusError
-from ..core.exchange import Call, HttpRequest, Target
+from ..core.errors import NotExpressible, UpstreamStatusError
+from ..core.exchange import Call, HttpRequest, Passing, Target
 from ..core.secret import Mask
 from ..dialects.judge import judge
-from .base import forward, revealed, with_query
+from ..dialects.passing import renamed
+from .base import FORWARDED_OF_BODIES, forward, revealed, with_query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +23,9 @@ class Kind:
     `paths` has the dialects spoken there, the preferred one first, each with its path after the
     base URL as that vendor's SDK has it, and `stream_paths` the path for streams where that is
     another; `{model}` stands for the target's. `auth` is the header that carries the key and what
-    stands before it; `fixed` are headers it demands where the client sends none.
-    `realtime` says that it takes realtime sessions.
+    stands before it; `fixed` are headers it demands where the client sends none. `realtime` says
+    that it takes realtime sessions. `links` begin the paths, other than those, whose answers have
+    links to further ones.
     """
 
     base_url: str
@@ -33,6 +35,7 @@ class Kind:
     fixed: Mapping[str, str]
     stream_paths: Mapping[str, str] = field(default_factory=dict)
     realtime: bool = False
+    links: tuple[str, ...] = ()
 
 
 KINDS: Mapping[str, Kind] = {
@@ -52,6 +55,8 @@ KINDS: Mapping[str, Kind] = {
         models_path="/v1/models?limit=1000",
         auth=("x-api-key", ""),
         fixed={"anthropic-version": "2023-06-01"},
+        # https://docs.anthropic.com/en/api/creating-message-batches: `results_url`
+        links=("/v1/messages/batches",),
     ),
     # https://ai.google.dev/api
     "gemini": Kind(
@@ -77,6 +82,7 @@ class HttpProvider:
         self.default_max_tokens = config.default_max_tokens
         self.always_usage = config.usage == "always"
         self._kind = kind
+        self._kind_name = config.kind
         self._spoken = _spoken(kind, config)
         self._base = (config.base_url or kind.base_url).rstrip("/")
         self._further = frozenset(header.lower() for header in config.forward_headers)
@@ -105,10 +111,12 @@ class HttpProvider:
             path = path.replace("{model}", quote(target.model, safe="/"))
         return HttpRequest(
             method="POST",
-            url=with_query(self._base + path, call.query if dialect == call.dialect else ""),
+            url=with_query(
+                self._url(call.path or path), call.query if dialect == call.dialect else ""
+            ),
             headers={
                 **self._defaults,
-                **forward(call, self._further),
+                **forward(call.headers, self._further),
                 **self._ours,
                 "x-request-id": request_id,
             },
@@ -120,7 +128,7 @@ class HttpProvider:
             return None
         headers = {
             **self._defaults,
-            **forward(call, self._further),
+            **forward(call.headers, self._further),
             **self._ours,
             "x-request-id": request_id,
         }
@@ -128,6 +136,46 @@ class HttpProvider:
         return HttpRequest(
             method="GET", url=with_query(self._base + path, query), headers=headers, body=b""
         )
+
+    def takes(self, client: str) -> bool:
+        return client in self._kind.paths
+
+    def passing(self, passing: Passing, target: Target, request_id: str) -> HttpRequest:
+        if not (passing.named or self.takes(passing.dialect)):
+            raise NotExpressible(
+                f"{self.name}, a provider of the kind {self._kind_name}, is not who {passing.path} "
+                "is for: ask for a model at another provider, or name this one in the path, "
+                f"/{self.name}{passing.path}",
+                param="model",
+            )
+        body, query = renamed(passing, target.model)
+        size = passing.size
+        if size is not None:
+            size += len(body) - len(passing.body)
+        ours = {name: self._ours[name] for name in self._ours if name != "content-type"}
+        return HttpRequest(
+            method=passing.method,
+            url=with_query(self._url(passing.path), query),
+            headers={
+                **self._defaults,
+                **forward(passing.headers, self._further | FORWARDED_OF_BODIES),
+                **ours,
+                "x-request-id": request_id,
+            },
+            body=body,
+            upload=passing.upload,
+            size=size,
+            once=passing.once,
+            packed=True,
+        )
+
+    def links(self, path: str) -> bool:
+        return path.startswith(self._kind.links)
+
+    def unaddressed(self, path: str, body: bytes) -> bytes:
+        for base in {self._base, self._kind.base_url} if self.links(path) else ():
+            body = body.replace(f'"{base}/'.encode(), b'"/')
+        return body
 
     def signed(self, request: HttpRequest, key: int) -> HttpRequest:
         return replace(request, headers={**request.headers, self._auth: self._signatures[key]})
@@ -157,6 +205,12 @@ class HttpProvider:
         if status == 404 and not _is_of_an_api(error):
             error.advice = self._address_advice(dialect)
         return error
+
+    def _url(self, path: str) -> str:
+        """Give the address of a path: a base URL that an SDK writes with `/v1` has that already."""
+        if self._kind.base_url.endswith("/v1"):
+            path = path.removeprefix("/v1")
+        return self._base + path
 
     def _address_advice(self, dialect: str) -> str:
         path = self._kind.paths[dialect]

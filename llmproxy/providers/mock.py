@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from ..config.schema import ProviderConfig
-from ..core.errors import UpstreamStatusError
-from ..core.exchange import Call, HttpRequest, Target
+from ..core.errors import NotExpressible, UpstreamStatusError
+from ..core.exchange import Call, HttpRequest, Passing, Target
 from ..core.secret import Mask
 from ..dialects.anthropic_messages.wire import DIALECT as ANTHROPIC
 from ..dialects.judge import judge
@@ -28,10 +28,24 @@ class MockProvider:
     def request(
         self, call: Call, target: Target, *, dialect: str, body: bytes, request_id: str
     ) -> HttpRequest:
+        if call.path is not None:
+            raise self._no_such(call.path)
         return HttpRequest(method="POST", url=f"mock:{dialect}", headers={}, body=body)
 
     def realtime(self, call: Call, path: str, query: str, request_id: str) -> None:
         return None
+
+    def takes(self, client: str) -> bool:
+        return False
+
+    def passing(self, passing: Passing, target: Target, request_id: str) -> HttpRequest:
+        raise self._no_such(passing.path)
+
+    def links(self, path: str) -> bool:
+        return False
+
+    def unaddressed(self, path: str, body: bytes) -> bytes:
+        return body
 
     def signed(self, request: HttpRequest, key: int) -> HttpRequest:
         return request
@@ -44,4 +58,10 @@ class MockProvider:
     ) -> UpstreamStatusError:
         return judge(
             provider=self.name, status=status, headers=headers, body=body, dialect=dialect, now=now
+        )
+
+    def _no_such(self, path: str) -> NotExpressible:
+        return NotExpressible(
+            f"{self.name} is of the kind mock, which answers chat calls only, not {path}",
+            param="model",
         )

@@ -32,7 +32,9 @@ def rotate(
                 try:
                     return await send(exchange, target)
                 except UpstreamStatusError as error:
-                    if error.key_fault is None or not cooldowns.any_free(target, tried, clock()):
+                    if error.key_fault is None or not error.fails_over:
+                        raise  # what may be asked once does not fail over to another key either
+                    if not cooldowns.any_free(target, tried, clock()):
                         raise
 
         return rotated

@@ -52,6 +52,26 @@ class RouteTable:
             )
         return route
 
+    def whole(self, provider: str, principal: Principal) -> Route:
+        """
+        Give the route of what names no model, at a provider; raises PermissionDenied for this key.
+
+        A key that may use certain models only must be allowed all of the provider's: what stands
+        in its files and batches, nobody on the way knows.
+        """
+        if not may_use(principal, f"{provider}/*"):
+            raise PermissionDenied(
+                f"the client key {principal.key!r} may use certain models only, and this request "
+                f'names none: that takes "{provider}/*" in its models'
+            )
+        return Route(
+            model="",
+            targets=(Target(provider=provider, model=""),),
+            configured=False,
+            timeouts=self._timeouts,
+            total=self._total,
+        )
+
     def rule(self, model: str) -> str:
         """Say in words which rule `resolve` finds a model by."""
         if model in self._exact:

@@ -1,6 +1,12 @@
-"""The API as a table: method, path, what it does, the dialect it speaks."""
+"""
+The API as a table: method, path, what it does, the dialect it speaks.
 
-from collections.abc import Mapping
+What stands under `/v1/` and not in the table passes to a provider. Before any of it the client may
+name a provider: `/openai/v1/files`.
+"""
+
+import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -12,6 +18,7 @@ class Operation(Enum):
     LIST_MODELS = auto()
     SHOW_MODEL = auto()
     REALTIME = auto()
+    PASS = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +27,8 @@ class Endpoint:
     A row of the table; `dialect` None: in the shape that the caller's SDK expects.
 
     `{model}` in the path names the model where the body does not. `base` is the part of `path`
-    that a client's SDK has in its base URL.
+    that a client's SDK has in its base URL. `alone`: nobody who speaks another dialect has
+    anything of the kind.
     """
 
     method: str
@@ -28,6 +36,7 @@ class Endpoint:
     operation: Operation
     dialect: str | None = None
     base: str = ""
+    alone: bool = False
 
     @property
     def shown(self) -> str:
@@ -72,6 +81,26 @@ ENDPOINTS = (
         operation=Operation.CHAT,
         dialect="gemini",
     ),
+    # https://platform.openai.com/docs/api-reference/completions
+    Endpoint(
+        method="POST",
+        path="/v1/completions",
+        operation=Operation.CHAT,
+        dialect="openai_chat",
+        base="/v1",
+        alone=True,
+    ),
+    # https://platform.openai.com/docs/api-reference/embeddings
+    Endpoint(
+        method="POST",
+        path="/v1/embeddings",
+        operation=Operation.CHAT,
+        dialect="openai_chat",
+        base="/v1",
+        alone=True,
+    ),
+    # https://platform.openai.com/docs/api-reference/chat/list
+    Endpoint(method="GET", path="/v1/chat/completions", operation=Operation.PASS),
     Endpoint(method="GET", path="/v1/models", operation=Operation.LIST_MODELS),
     Endpoint(method="GET", path="/v1/models/{model:.+}", operation=Operation.SHOW_MODEL),
     # https://platform.openai.com/docs/guides/realtime-websocket
@@ -82,6 +111,34 @@ ENDPOINTS = (
 )
 
 API = ("/v1/", "/v1beta/")
+BY_PATH: Mapping[tuple[str, str], Endpoint] = {
+    (endpoint.method, endpoint.path): endpoint for endpoint in ENDPOINTS if "{" not in endpoint.path
+}
+BY_PATTERN = tuple(
+    (endpoint, re.compile(re.sub(r"\{(\w+):([^}]*)\}", r"(?P<\1>\2)", endpoint.path)))
+    for endpoint in ENDPOINTS
+    if "{" in endpoint.path
+)
+
+
+def find(method: str, path: str) -> tuple[Endpoint | None, str | None]:
+    """Give the row for a path without a provider's name, and the model that it names."""
+    if (endpoint := BY_PATH.get((method, path))) is not None:
+        return endpoint, None
+    for endpoint, pattern in BY_PATTERN:
+        if endpoint.method == method and (found := pattern.fullmatch(path)):
+            return endpoint, found.groupdict().get("model")
+    return None, None
+
+
+def split(path: str, providers: Container[str]) -> tuple[str | None, str]:
+    """Give the provider that a path of the API begins with, if one does, and the path after it."""
+    if path.startswith(API):
+        return None, path
+    name, slash, rest = path[1:].partition("/")
+    if name in providers and (slash + rest).startswith(API):
+        return name, slash + rest
+    return None, path
 
 
 def dialect_of(path: str, headers: Mapping[str, str]) -> str:
@@ -90,19 +147,30 @@ def dialect_of(path: str, headers: Mapping[str, str]) -> str:
         return "openai_chat"  # its key stands in no other vendor's place, such as the query
     if path.startswith("/v1beta/") or "x-goog-api-key" in headers:
         return "gemini"
-    if "/messages" in path or "anthropic-version" in headers:
+    if "anthropic-version" in headers or (
+        "/messages" in path and not path.startswith("/v1/threads/")
+    ):
         return "anthropic_messages"
     if path.endswith("/responses"):
         return "openai_responses"
     return "openai_chat"
 
 
-def advice(path: str) -> str:
-    """Say what a client that came to a wrong path should change."""
+def misses(path: str) -> bool:
+    """Say whether a path of the API is that of a chat call, but for a base_url written wrong."""
+    if path.startswith("/v1/v1/"):
+        return True
+    tails = [path for method, path in BY_PATH if method == "POST"]
+    return path not in tails and path.rstrip("/").endswith(tuple(tails))
+
+
+def advice(path: str, provider: str | None = None) -> str:
+    """Say what a client that came to a wrong path, maybe below a provider's, should change."""
+    root = "http://HOST:PORT" if provider is None else f"http://HOST:PORT/{provider}"
     for endpoint in ENDPOINTS:
         tail = endpoint.path.removeprefix("/v1")
         if endpoint.operation is Operation.CHAT and path.rstrip("/").endswith(tail):
-            base = f"http://HOST:PORT{endpoint.base}"
+            base = f"{root}{endpoint.base}"
             return f"set the SDK's base_url to {base} ({endpoint.shown} is the path it then calls)"
-    paths = ", ".join(endpoint.path for endpoint in ENDPOINTS if "{" not in endpoint.path)
-    return f"this gateway serves {paths}"
+    paths = ", ".join(dict.fromkeys(path for _, path in BY_PATH))
+    return f"this gateway serves {paths}, and passes on what else stands under /v1/"

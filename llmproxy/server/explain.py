@@ -92,7 +92,9 @@ def _of_circuit(circuit: Circuit) -> str | None:
 def _clients(provider: Provider) -> dict[str, str]:
     """Say how clients of each endpoint are served there."""
     served = {}
-    paths = {endpoint.dialect: endpoint.shown for endpoint in reversed(ENDPOINTS)}
+    paths = {
+        endpoint.dialect: endpoint.shown for endpoint in reversed(ENDPOINTS) if not endpoint.alone
+    }
     for dialect, path in reversed(paths.items()):
         if dialect is not None:
             spoken = provider.dialect(dialect)

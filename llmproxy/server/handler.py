@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from math import inf, isfinite
 
 from aiohttp import StreamReader, web
@@ -10,8 +11,11 @@ from ..config.schema import LimitsConfig
 from ..core.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedEncoding
 from ..core.exchange import Exchange
 from ..dialects.call import Address, parse_call
+from ..gateway import Gateway
+from .endpoints import find
+from .pulse import Beat
 from .relay import relay
-from .services import EXCHANGE, SERVICES
+from .services import EXCHANGE, SERVICES, Plan
 
 SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
 SDK_FIRST = 0.25  # seconds
@@ -22,59 +26,76 @@ async def chat(request: web.Request) -> web.StreamResponse:
     """Answer a chat call of any dialect."""
     exchange = request[EXCHANGE]
     services = request.app[SERVICES]
-    plan, pulse = services.plan, services.pulse
-    config, gateway = plan.config, plan.gateway
-    exchange.call = parse_call(
-        await _read_body(request, exchange, config.limits),
+    plan = services.plan
+    config = plan.config
+    endpoint, model = find("POST", exchange.endpoint)
+    assert endpoint is not None
+    call = parse_call(
+        await read_body(request, exchange, config.limits),
         dialect=exchange.dialect,
         headers=exchange.headers,
-        query=_query(request.rel_url.raw_query_string),
+        query=query_of(request.rel_url.raw_query_string),
         default_model=config.server.default_model,
-        address=_address(request),
+        address=None if model is None else Address(model, exchange.endpoint.endswith(STREAM_PATH)),
     )
-    exchange.model = exchange.call.model
-    exchange.stream = exchange.call.stream
-    exchange.repeated = _repeated(exchange.headers)
-    patience = patience_of(exchange)
+    if exchange.provider is not None:
+        check_provider(exchange.provider, plan)
+        call = replace(call, model=f"{exchange.provider}/{call.model}")
+    if endpoint.alone:
+        call = replace(call, path=exchange.endpoint)
+    exchange.call = call
+    exchange.model = call.model
+    exchange.stream = call.stream
     assert exchange.principal is not None
     exchange.route = plan.routes.resolve(exchange.model, exchange.principal)
-    set_deadline(exchange, exchange.route.total, patience)
+    exchange.repeated = repeats(exchange.headers)
+    set_deadline(exchange, exchange.route.total, patience_of(exchange))
     beat = None
     if exchange.stream and config.server.ping is not None:
-        beat = pulse.follow(request, exchange, config.server.ping)
+        beat = services.pulse.follow(request, exchange, config.server.ping)
     try:
-        reply = await gateway.open(exchange)
-        exchange.drop_call()
-        timeouts = exchange.route.timeouts[reply.target.provider]
-        try:
-            response = await relay(request, exchange, reply, timeouts, beat)
-        except BaseException as raised:
-            assert exchange.watch is not None
-            error = exchange.watch.claim(raised)
-            gateway.close(exchange, reply, exchange.error or error)
-            if error is raised:
-                raise
-            raise error from raised
-        gateway.close(exchange, reply, exchange.error)
-        return response
+        return await answered(request, exchange, plan.gateway, beat)
     finally:
         if beat is not None:
-            pulse.leave(beat)
+            services.pulse.leave(beat)
 
 
-def _query(query: str) -> str:
+def query_of(query: str) -> str:
     """Give the query string as it came, but for a key of the client's, as Gemini's clients send."""
     if "key=" not in query:
         return query
     return "&".join(one for one in query.split("&") if not one.startswith("key="))
 
 
-def _address(request: web.Request) -> Address | None:
-    model = request.match_info.get("model")
-    return None if model is None else Address(model, request.path.endswith(STREAM_PATH))
+async def answered(
+    request: web.Request, exchange: Exchange, gateway: Gateway, beat: Beat | None = None
+) -> web.StreamResponse:
+    """Give the response once it has gone out whole, and all that was held for it is settled."""
+    reply = await gateway.open(exchange)
+    exchange.drop_call()
+    assert exchange.route is not None
+    timeouts = exchange.route.timeouts[reply.target.provider]
+    try:
+        response = await relay(request, exchange, reply, timeouts, beat)
+    except BaseException as raised:
+        assert exchange.watch is not None
+        error = exchange.watch.claim(raised)
+        gateway.close(exchange, reply, exchange.error or error)
+        if error is raised:
+            raise
+        raise error from raised
+    gateway.close(exchange, reply, exchange.error)
+    return response
 
 
-async def _read_body(request: web.Request, exchange: Exchange, limits: LimitsConfig) -> bytes:
+def check_provider(name: str, plan: Plan) -> None:
+    """See that a provider that the client names is one; raises InvalidRequest."""
+    if name not in plan.lines:
+        known = ", ".join(plan.lines)
+        raise InvalidRequest(f"x-llmproxy-provider names none of the providers here: {known}")
+
+
+async def read_body(request: web.Request, exchange: Exchange, limits: LimitsConfig) -> bytes:
     """Read the body within the limits; raises RequestError."""
     if exchange.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedEncoding("compressed request bodies are not taken: send it plain")
@@ -117,7 +138,7 @@ def _too_large(limit: int) -> RequestTooLarge:
     return RequestTooLarge(f"the body is over {limit} bytes (limits.body)")
 
 
-def _repeated(headers: Mapping[str, str]) -> int:
+def repeats(headers: Mapping[str, str]) -> int:
     """Give how often the client's SDK says it has sent this before."""
     count = headers.get("x-stainless-retry-count", "")
     return int(count) if count.isdecimal() and count.isascii() and len(count) < 4 else 0
@@ -132,12 +153,12 @@ def set_deadline(exchange: Exchange, total: float | None, patience: float) -> No
         exchange.impatient = True
 
 
-def patience_of(exchange: Exchange) -> float:
+def patience_of(exchange: Exchange, *, sent: bool = True) -> float:
     """
     Give the time until which the client waits for the first byte; inf where it does not say.
 
     Our own header is taken by its word. The SDKs tell their read timeout, which runs once they
-    have sent all: ours comes a little later, so that they raise what they raise without us.
+    have `sent` all: ours comes a little later, so that they raise what they raise without us.
     """
     asked = exchange.headers.get("x-llmproxy-timeout")
     if asked is not None:
@@ -145,7 +166,7 @@ def patience_of(exchange: Exchange) -> float:
         if seconds is None:
             raise InvalidRequest("x-llmproxy-timeout is a positive number of seconds")
         return exchange.started + seconds
-    for name in SDK_TIMEOUTS:
+    for name in SDK_TIMEOUTS if sent else ():
         seconds = _seconds(exchange.headers.get(name, ""))
         if seconds is not None:
             return time.monotonic() + seconds + SDK_FIRST

@@ -27,6 +27,7 @@ def route_headers(exchange: Exchange) -> dict[str, str]:
     if exchange.attempts:
         target = exchange.answered_by or exchange.attempts[-1].target
         headers["x-llmproxy-provider"] = target.provider
-        headers["x-llmproxy-model"] = target.model
+        if target.model:
+            headers["x-llmproxy-model"] = target.model
         headers["x-llmproxy-attempts"] = str(len(exchange.attempts))
     return headers

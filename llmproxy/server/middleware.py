@@ -9,7 +9,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from typing import Protocol
 
 from aiohttp import web
@@ -30,7 +30,7 @@ from ..dialects.gemini.wire import DIALECT as GEMINI
 from ..providers.base import returned
 from ..resilience.outcome import outcome_of
 from ..resilience.watch import Watch
-from .endpoints import API, advice, dialect_of
+from .endpoints import API, advice, dialect_of, split
 from .headers import ID_HEADERS, route_headers
 from .pulse import EARLY
 from .realtime import key_of
@@ -74,8 +74,8 @@ def observing(services: Services, via: str) -> Middleware:
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-        exchange = request[EXCHANGE] = _exchange(request, time.monotonic())
-        if not exchange.path.startswith(API):
+        exchange = request[EXCHANGE] = _exchange(request, services.plan.lines, time.monotonic())
+        if not exchange.endpoint.startswith(API):
             return await _answer(request, handler, exchange)
         lifecycle.began(exchange)
         try:
@@ -137,16 +137,19 @@ def noting_unparsed(
     return note
 
 
-def _exchange(request: web.Request, now: float) -> Exchange:
+def _exchange(request: web.Request, providers: Container[str], now: float) -> Exchange:
     headers = _joined(request)
     path = request.path
+    provider, endpoint = split(path, providers)
     asked = headers.get("x-request-id")
     return Exchange(
         id=asked if asked and SANE_ID.fullmatch(asked) else _new_id(),
         started=now,
         method=request.method,
         path=path,
-        dialect=dialect_of(path, headers),
+        dialect=dialect_of(endpoint, headers),
+        endpoint=endpoint,
+        provider=provider or headers.get("x-llmproxy-provider"),
         headers=headers,
         traceparent=headers.get("traceparent"),
     )

@@ -32,7 +32,7 @@ from ..framing.websocket import accept
 from ..upstream.realtime import Opened
 from ..upstream.websocket import Socket
 from .duplex import Duplex, Side
-from .handler import patience_of, set_deadline
+from .handler import check_provider, patience_of, set_deadline
 from .headers import ID_HEADERS, route_headers
 from .relay import stalled
 from .services import EXCHANGE, SERVICES
@@ -60,7 +60,11 @@ async def realtime(request: web.Request) -> web.StreamResponse:
     exchange.call = _call(exchange, exchange.model, query)
     assert exchange.principal is not None
     assert exchange.watch is not None
-    route = plan.routes.resolve(exchange.model, exchange.principal)
+    name = exchange.model
+    if exchange.provider is not None:
+        check_provider(exchange.provider, plan)
+        name = f"{exchange.provider}/{name}"
+    route = plan.routes.resolve(name, exchange.principal)
     exchange.route = replace(route, hedge=None)  # two sessions for one are nobody's wish
     set_deadline(exchange, route.total, patience_of(exchange))
     opened = await plan.realtime.open(exchange)

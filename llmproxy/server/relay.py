@@ -89,7 +89,7 @@ async def _move(
     ends_by = exchange.ends_by
     if timeouts.total is not None:
         ends_by = min(ends_by, exchange.attempts[-1].started + timeouts.total)
-    if reply.rest is not None and not reply.streamed:
+    if reply.rest is not None and not reply.streamed and reply.timed:
         ends_by = min(ends_by, exchange.attempts[-1].started + timeouts.response)
 
     late, slow = _excuses(reply.target.provider, timeouts, ends_by)
@@ -170,6 +170,6 @@ def _response(exchange: Exchange, reply: Reply) -> web.StreamResponse:
 def _headers(exchange: Exchange, reply: Reply) -> dict[str, str]:
     headers = {**reply.headers, **route_headers(exchange)}
     headers.setdefault(ID_HEADERS[exchange.dialect], exchange.id)
-    if reply.streamed:
+    if reply.streamed or headers.get("content-type", "").startswith("text/event-stream"):
         headers.update(STREAM_HEADERS)
     return headers

@@ -41,7 +41,8 @@ class Plan:
     """
     One configuration in force, with what obeys it; `lines` are by the provider's name.
 
-    `realtime` opens sessions where `gateway` opens answers; they share all that is counted.
+    `realtime` opens sessions where `gateway` opens answers, and `through` what is no chat call; they
+    share all that is counted.
 
     Another may take its place at any time. A handler takes the one that it finds at its start, and
     keeps it.
@@ -53,6 +54,7 @@ class Plan:
     lines: Mapping[str, Line]
     gateway: Gateway
     realtime: Gateway
+    through: Gateway
     catalog: Catalog
 
 

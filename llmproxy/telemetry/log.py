@@ -28,7 +28,7 @@ from typing import Any, Literal, TextIO, TypeAlias
 import orjson
 
 from ..core.errors import AllAttemptsFailed, KeyFault, LLMProxyError, UpstreamStatusError
-from ..core.exchange import Attempt, Cooling, Exchange
+from ..core.exchange import Attempt, Cooling, Exchange, Target
 from ..core.session import Session
 
 Format: TypeAlias = Literal["auto", "console", "json"]
@@ -421,7 +421,7 @@ def _request(exchange: Exchange) -> dict[str, Any]:
     target = exchange.answered_by or (attempts[-1].target if attempts else None)
     if target is not None:
         fields["provider"] = target.provider
-        fields["target"] = f"{target.provider}/{target.model[:LONGEST_TEXT]}"
+        fields["target"] = _named(target)
     fields["stream"] = exchange.stream
     fields["status"] = exchange.status
     if exchange.outcome is not None:
@@ -430,7 +430,7 @@ def _request(exchange: Exchange) -> dict[str, Any]:
     if exchange.passed_over is not None:
         fields["passed_over"] = [
             {
-                "target": f"{target.provider}/{target.model[:LONGEST_TEXT]}",
+                "target": _named(target),
                 "reason": _reason(refusal),
             }
             for target, refusal in exchange.passed_over
@@ -469,9 +469,16 @@ def _session(session: Session | None) -> dict[str, Any]:
     }
 
 
+def _named(target: Target) -> str:
+    """Name a target; of what names no model it is the provider alone."""
+    if not target.model:
+        return target.provider
+    return f"{target.provider}/{target.model[:LONGEST_TEXT]}"
+
+
 def _attempt(attempt: Attempt) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "target": f"{attempt.target.provider}/{attempt.target.model[:LONGEST_TEXT]}",
+        "target": _named(attempt.target),
         "outcome": attempt.outcome,
         "ms": None if attempt.ended is None else _ms(attempt.ended - attempt.started),
     }

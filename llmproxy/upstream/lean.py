@@ -3,7 +3,8 @@ One request and its answer on a connection, without aiohttp's objects for them.
 
 aiohttp's connector makes the connections (DNS, TLS and the way through a proxy are its business)
 and its parser reads what comes. Only what is said on a connection is ours: a request's head and
-body leave in one write, and the answer is read from the parser's own stream.
+body leave in one write, unless the body is still on its way to us, and the answer is read from the
+parser's own stream.
 `ClientSession.request` builds and walks a dozen objects for the same, at several times the cost.
 
 A `Wire` speaks one request at a time. Its `answer` is the one that is awaited or being read;
@@ -30,6 +31,8 @@ READ_BUFFER = 65536  # reading stops at twice this
 HEAD_LINE = 16384
 MOST_INTERIM = 16
 TLS_SLICE = 65536
+WITH_BODY = frozenset({"PATCH", "POST", "PUT"})  # their length is told also where it is 0
+LAST_CHUNK = b"0\r\n\r\n"
 
 
 class LeanAnswer:
@@ -37,10 +40,11 @@ class LeanAnswer:
     An answer to come.
 
     Once `opened` is done its head has been read, and the rest is there; an answer that is not
-    read to its end must be closed. `opened` and `read` raise what aiohttp raises.
+    read to its end must be closed. `opened` and `read` raise what aiohttp raises. `telling` is the
+    task that sends the rest of the request, while the answer may come already.
     """
 
-    __slots__ = ("_wire", "headers", "opened", "read", "status")
+    __slots__ = ("_wire", "headers", "opened", "read", "status", "telling")
 
     status: int
     headers: Mapping[str, str]
@@ -49,9 +53,12 @@ class LeanAnswer:
     def __init__(self, wire: "Wire", opened: asyncio.Future[None]) -> None:
         self._wire = wire
         self.opened = opened
+        self.telling: asyncio.Task[None] | None = None
 
     def close(self) -> None:
         """Break the connection, unless the body has come to its end."""
+        if self.telling is not None:
+            self.telling.cancel()
         if self._wire.answer is self:
             self._wire.drop()
 
@@ -135,14 +142,22 @@ class Wire(ResponseHandler):
         self._body: StreamReader | None = None
         self._interim = 0
         self._tls = False
+        self._half = False  # more of the request is to come
 
     @property
     def should_close(self) -> bool:
         """Tell aiohttp to keep no connection itself; the keeper does."""
         return True
 
-    def ask(self, message: bytes) -> LeanAnswer:
-        """Send the request, whole; await the answer's `opened`."""
+    def ask(
+        self, message: bytes, *, half: bool = False, bodiless: bool = False, packed: bool = False
+    ) -> LeanAnswer:
+        """
+        Send the request, whole unless it is `half` of one; await the answer's `opened`.
+
+        `bodiless`: the answer has no body, whatever its head says. `packed`: it stays packed.
+        """
+        self._half = half
         answer = self.answer = LeanAnswer(self, self._loop.create_future())
         self.heard = False
         self._interim = 0
@@ -155,12 +170,27 @@ class Wire(ResponseHandler):
             self._loop,
             READ_BUFFER,
             payload_exception=aiohttp.ClientPayloadError,
+            response_with_body=not bodiless,
             read_until_eof=True,
+            auto_decompress=not packed,
             max_line_size=HEAD_LINE,
             max_field_size=HEAD_LINE,
         )
         self._write(self.transport, message)
         return answer
+
+    async def tell(self, more: bytes, *, last: bool = False) -> None:
+        """
+        Send more of the request, and wait until the provider has taken most of it.
+
+        Raises ClientConnectionResetError where the connection is lost.
+        """
+        if self.transport is None:
+            raise aiohttp.ClientConnectionResetError("the connection was lost")
+        self._half = not last
+        if more:
+            self._write(self.transport, more)
+        await self._drain_helper()
 
     def _write(self, transport: asyncio.Transport, message: bytes) -> None:
         if not self._tls:
@@ -231,7 +261,7 @@ class Wire(ResponseHandler):
     def ended(self) -> None:
         """Be kept for the next request, or close: the last byte of the answer has come."""
         self.answer = self._body = self._parser = None
-        if self.transport is None or self.transport.get_write_buffer_size():
+        if self._half or self.transport is None or self.transport.get_write_buffer_size():
             self.drop()  # answered before it took the whole request: who knows what it takes next
         elif self._should_close:
             self.retire()
@@ -272,8 +302,18 @@ def start(method: str, url: str, *, proxied: bool) -> tuple[str, str]:
 
 
 def message(begun: tuple[str, str], request: HttpRequest) -> bytes:
-    """Give the whole request as it goes on the wire, from its `start` on."""
+    """Give the request, as far as it is held, as it goes on the wire, from its `start` on."""
     lines = [*begun, *map(": ".join, request.headers.items())]
-    if request.body:
+    if request.upload is not None and request.size is None:
+        lines.append("transfer-encoding: chunked")
+        return head_of(lines) + chunk(request.body)
+    if request.upload is not None:
+        lines.append(f"content-length: {request.size}")
+    elif request.body or request.method in WITH_BODY:
         lines.append(f"content-length: {len(request.body)}")
     return head_of(lines) + request.body
+
+
+def chunk(data: bytes) -> bytes:
+    """Give the data as a chunk of the chunked coding; nothing for none, which would be the end."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

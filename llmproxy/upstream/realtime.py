@@ -91,7 +91,7 @@ class RealtimeSpeaker:
         async def worded(exchange: Exchange, target: Target) -> Reply:
             call = exchange.call
             assert call is not None
-            path = exchange.path.removeprefix(VERSION)
+            path = exchange.endpoint.removeprefix(VERSION)
             query = with_model(call.query, target.model)
             request = self._provider.realtime(call, path, query, exchange.id)
             if request is None:

@@ -1,8 +1,10 @@
 """An `HttpRequest` on the wire, and aiohttp's errors as ours."""
 
+import asyncio
 import errno
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Protocol
 
@@ -13,13 +15,14 @@ from yarl import URL
 
 from ..config.schema import ProviderConfig
 from ..core.errors import (
+    LLMProxyError,
     StreamInterrupted,
     UpstreamConnectError,
     UpstreamError,
     UpstreamProtocolError,
 )
-from ..core.exchange import HttpRequest
-from .lean import message, start
+from ..core.exchange import HttpRequest, Upload
+from .lean import LAST_CHUNK, Wire, chunk, message, start
 from .pool import Pool
 
 
@@ -49,7 +52,10 @@ class Upstream(Protocol):
         """
         Send, and wait for the answer's head; raises UpstreamError.
 
-        A connection that is not made within `connect` seconds is one; None sets no limit.
+        A connection that is not made within `connect` seconds is one; None sets no limit. What is
+        still to come of the request follows, also when the answer has begun; it is the upload's
+        own business to say why it ends early. Of a request that may be sent once, an error says
+        whether it has been: it is `retryable` only if no connection was made.
         """
 
     async def close(self) -> None:
@@ -85,16 +91,26 @@ class HttpUpstream:
 
         A kept connection that the provider closed while it was idle is nobody's failure: the
         request is repeated at once and once, on a new connection, if not a byte had come for it
-        (aiohttp itself repeats only idempotent methods).
+        (aiohttp itself repeats only idempotent methods). What may be sent once gets a new one.
         """
         said = message(self._start(request.method, request.url), request)
-        wire = self._pool.take()
+        wire = None if request.once else self._pool.take()
+        asked = False
         try:
             while True:
                 kept = wire is not None
                 if wire is None:
                     wire = await self._pool.lease(self._where(request), connect)
-                answer = wire.ask(said)
+                asked = True
+                answer = wire.ask(
+                    said,
+                    half=request.upload is not None,
+                    bodiless=request.method == "HEAD",
+                    packed=request.packed,
+                )
+                if request.upload is not None:
+                    rest = _rest(wire, request.upload, chunked=request.size is None)
+                    answer.telling = asyncio.get_running_loop().create_task(rest)
                 try:
                     await answer.opened
                 except LOST:
@@ -108,7 +124,10 @@ class HttpUpstream:
                 else:
                     return answer
         except WIRE_ERRORS as error:
-            raise ours(self._provider, error) from error
+            failure = ours(self._provider, error)
+            if asked and request.once:
+                failure.retryable = failure.fails_over = False
+            raise failure from error
 
     async def upgrade(self, request: HttpRequest) -> aiohttp.ClientResponse:
         """
@@ -138,6 +157,14 @@ class HttpUpstream:
             origin = URL(request.url, encoded=True).origin()
             self._origin = ClientRequest("POST", origin, proxy=self._proxy)
         return self._origin
+
+
+async def _rest(wire: Wire, upload: Upload, *, chunked: bool) -> None:
+    """Send the rest of a request as it comes, no faster than the provider takes it."""
+    with suppress(LLMProxyError, *WIRE_ERRORS):  # whoever waits for the answer hears of either
+        while data := await upload.read():
+            await wire.tell(chunk(data) if chunked else data)
+        await wire.tell(LAST_CHUNK if chunked else b"", last=True)
 
 
 def ours(provider: str, error: BaseException) -> UpstreamError:

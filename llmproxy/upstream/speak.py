@@ -15,8 +15,9 @@ from typing import NoReturn
 
 from ..config.schema import LimitsConfig
 from ..core.errors import UpstreamProtocolError, UpstreamStatusError, UpstreamTimeout
-from ..core.exchange import Attempt, Call, Clock, Exchange, HttpRequest, Target
+from ..core.exchange import Attempt, Clock, Exchange, HttpRequest, Target, Timeouts
 from ..core.reply import Reply, Send
+from ..core.secret import Mask
 from ..dialects.passthrough import PlainTail
 from ..dialects.registry import DIALECTS, translator, word
 from ..dialects.translator import Translator
@@ -85,15 +86,11 @@ class Speaker:
         )
         assert exchange.route is not None
         timeouts = exchange.route.timeouts[provider.name]
-        connect, first_byte = timeouts.connect, timeouts.first_byte
-        if first_byte is None:
-            answer = await self._upstream.send(request, connect)
-        else:
-            answer = await self._begun(exchange, request, connect, first_byte)
+        answer = await send_within(self._upstream, provider.name, exchange, request, timeouts)
         try:
             if not 200 <= answer.status < 300:
                 await self._refused(answer, dialect)
-            if call.stream and not _is_json(answer.headers):
+            if call.stream and not is_json(answer.headers):
                 reply = await self._open_stream(answer, reader, target)
             else:
                 passes = dialect == call.dialect and not call.stream
@@ -102,28 +99,14 @@ class Speaker:
             answer.close()
             exchange.attempts[-1].usage = reader.usage
             self._mask(error)
-            _excuse(error, call)
+            excuse(error, call.headers)
             raise
         answer.headers = NO_HEADERS
         reply.add_done_callback(_settle(exchange.attempts[-1], answer, reader))
         return reply
 
-    async def _begun(
-        self, exchange: Exchange, request: HttpRequest, connect: float, limit: float
-    ) -> Answer:
-        """Send, and wait for the answer's head, up to `limit` seconds of the attempt."""
-        assert exchange.watch is not None
-        provider = self._provider.name
-        late = partial(UpstreamTimeout, f"{provider} did not begin its answer within {limit:g} s")
-        with exchange.watch.nearer(exchange.attempts[-1].started + limit, late):
-            return await self._upstream.send(request, connect)
-
     async def _refused(self, answer: Answer, dialect: str) -> NoReturn:
-        try:
-            async with asyncio.timeout(ERROR_PATIENCE):
-                body, _ = await _collect(answer, ERROR_BODY)
-        except (*WIRE_ERRORS, TimeoutError):
-            body = b""  # the status says enough
+        body = await error_body(answer, ERROR_BODY) or b""  # the status says enough
         raise self._provider.status_error(
             answer.status, answer.headers, body, dialect, self._wall()
         )
@@ -174,9 +157,7 @@ class Speaker:
         kept = returned(answer.headers)
         kind = answer.headers.get("Content-Type", default)
         kept["content-type"] = kind if kind.isprintable() else default
-        values = "\n".join(kept.values())  # none holds a line break: all are masked in one go
-        masked = self._provider.mask(values.encode("utf-8", "replace")).decode()
-        return dict(zip(kept, masked.split("\n"), strict=True))
+        return masked(kept, self._provider.mask)
 
     def _mask(self, error: BaseException) -> None:
         """Take our key out of an error that came under a 200."""
@@ -196,7 +177,7 @@ class Speaker:
         flows = passes and _framed(answer.headers)
         limit = COLLECTED if flows else self._limits.answer
         try:
-            body, whole = await _collect(answer, limit)
+            body, whole = await collect(answer, limit)
         except WIRE_ERRORS as error:
             raise broke_off(self._provider.name) from error
         rest: AsyncGenerator[bytes, None] | None = None
@@ -242,13 +223,42 @@ class Speaker:
             yield held
 
 
-def _excuse(error: BaseException, call: Call) -> None:
-    """Blame no key of ours for an account that the client has named."""
-    if isinstance(error, UpstreamStatusError) and ACCOUNT_HEADERS & call.headers.keys():
+async def send_within(
+    upstream: Upstream, provider: str, exchange: Exchange, request: HttpRequest, timeouts: Timeouts
+) -> Answer:
+    """Send, and wait for the answer's head, up to `timeouts.first_byte` of the attempt."""
+    limit = timeouts.first_byte
+    if limit is None:
+        return await upstream.send(request, timeouts.connect)
+    assert exchange.watch is not None
+    late = partial(UpstreamTimeout, f"{provider} did not begin its answer within {limit:g} s")
+    with exchange.watch.nearer(exchange.attempts[-1].started + limit, late):
+        return await upstream.send(request, timeouts.connect)
+
+
+async def error_body(answer: Answer, limit: int) -> bytes | None:
+    """Give an error's body, cut at about `limit`; None where it does not come."""
+    try:
+        async with asyncio.timeout(ERROR_PATIENCE):
+            body, _ = await collect(answer, limit)
+    except (*WIRE_ERRORS, TimeoutError):
+        return None
+    return body
+
+
+def excuse(error: BaseException, headers: Mapping[str, str]) -> None:
+    """Blame no key of ours for an account that the client has named, in its `headers`."""
+    if isinstance(error, UpstreamStatusError) and ACCOUNT_HEADERS & headers.keys():
         error.key_fault = None
 
 
-async def _collect(answer: Answer, limit: int) -> tuple[bytes, bool]:
+def masked(headers: Mapping[str, str], mask: Mask) -> dict[str, str]:
+    """Give the headers, none of which holds a line break, all masked in one go."""
+    values = mask("\n".join(headers.values()).encode("utf-8", "replace")).decode()
+    return dict(zip(headers, values.split("\n"), strict=True)) if headers else {}
+
+
+async def collect(answer: Answer, limit: int) -> tuple[bytes, bool]:
     """Read up to about `limit` bytes; say whether that was all."""
     parts: list[bytes] = []
     size = 0
@@ -271,7 +281,8 @@ def _settle(
     return settle
 
 
-def _is_json(headers: Mapping[str, str]) -> bool:
+def is_json(headers: Mapping[str, str]) -> bool:
+    """Say whether an answer is plain JSON."""
     return headers.get("Content-Type", "").startswith("application/json")
 
 

@@ -537,7 +537,7 @@ async def test_a_wrong_path_of_anthropic_s_is_told_in_its_shape(start: Start, pa
 async def test_a_wrong_method_is_a_405(start: Start) -> None:
     gateway = await start(simple())
 
-    answered = await gateway.get(CHAT)
+    answered = await ask(gateway.port, CHAT, b"", method="PUT")
 
     error = assert_openai_error(answered, 405)
     assert "POST" in error["message"]
@@ -552,8 +552,9 @@ async def test_a_wrong_method_is_a_405(start: Start) -> None:
         "//v1/chat/completions",
         "/v1//chat/completions",
         "/v1/chat/completions%00",
+        "/v1/files/%2e%2e/keys",
+        "/v1/files%5ckeys",
         "/admin",
-        "/v1/keys",
     ],
 )
 async def test_an_odd_path_reaches_nobody(start: Start, first: Provider, path: str) -> None:

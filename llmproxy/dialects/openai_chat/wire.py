@@ -2,7 +2,9 @@
 OpenAI's chat completions as they pass through: which events say what.
 
 After https://platform.openai.com/docs/api-reference/chat-streaming; compatible servers differ in
-what they add, so that whatever is not known counts as neither content nor end.
+what they add, so that whatever is not known counts as neither content nor end. The older
+completions (https://platform.openai.com/docs/api-reference/completions) have a `text` in each
+choice where these have a `delta`, and embeddings the same usage.
 """
 
 from collections.abc import Sequence
@@ -31,7 +33,7 @@ def opening(event: Event, body: Any) -> Opening:
         return Opening.CONTENT
     for choice in _choices(body):
         said = any(value for name, value in part(choice, "delta").items() if name != "role")
-        if said or choice.get("finish_reason"):
+        if said or choice.get("text") or choice.get("finish_reason"):
             return Opening.CONTENT
     return Opening.EMPTY
 

@@ -228,7 +228,7 @@ class Metrics:
 
     def _model(self, exchange: Exchange) -> str:
         """Give the model's label: clients cannot create series at will."""
-        if exchange.route is None:
+        if exchange.route is None or not exchange.route.model:
             return UNKNOWN
         model = exchange.route.model
         if exchange.route.configured or model in self._known_models:

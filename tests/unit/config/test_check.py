@@ -251,6 +251,14 @@ def test_a_default_model_that_nobody_has_is_refused() -> None:
     assert problems(text) == ["server.default_model: no model of this name is configured"]
 
 
+def test_a_default_provider_that_is_not_there_is_refused() -> None:
+    text = f'{MOCK}[server]\ndefault_provider = "mok"'
+
+    assert problems(text) == [
+        "server.default_provider: there is no such provider (did you mean mock?)"
+    ]
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [

@@ -66,3 +66,21 @@ def test_a_key_is_masked_wherever_its_text_is_split(pieces: list[bytes]) -> None
         out += done
 
     assert out + held == mask(b"".join(pieces))
+
+
+@given(st.lists(st.sampled_from([b"sk-very-", b"secret", b"sk-very-secret", b"x", b"\n", b""])))
+def test_only_the_beginning_of_a_key_waits_for_what_follows(reads: list[bytes]) -> None:
+    mask = Mask([KEY])
+    out, held = b"", b""
+
+    for read in reads:
+        more, held = mask.hold(held + read)
+        out += more
+        assert KEY.reveal().encode().startswith(held)
+
+    assert out + held == mask(b"".join(reads))
+
+
+def test_a_text_without_the_beginning_of_a_key_goes_on_at_once() -> None:
+    assert Mask([KEY]).hold(b"data: one\n\n") == (b"data: one\n\n", b"")
+    assert Mask([]).hold(b"anything") == (b"anything", b"")

@@ -525,3 +525,15 @@ def test_an_error_event_is_one_event_whatever_its_text(dialect: str) -> None:
 
     assert event.count(b"\n\n") == 1
     assert event.endswith(b"\n\n")
+
+
+@pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC])
+def test_what_passes_verbatim_has_the_provider_s_status_body_and_type(dialect: str) -> None:
+    error = answered(404, OPENAI, b"<p>no", content_type="text/html", x_other="1")
+    error.verbatim = True
+
+    answer = render_error(error, dialect, "req_1")
+
+    assert (answer.status, answer.body) == (404, b"<p>no")
+    assert answer.headers["content-type"] == "text/html"
+    assert "x-other" not in answer.headers

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import pytest
 
 from llmproxy.config.schema import ProviderConfig
-from llmproxy.core.errors import InvalidRequest
-from llmproxy.core.exchange import Call, HttpRequest, Target
+from llmproxy.core.errors import InvalidRequest, NotExpressible
+from llmproxy.core.exchange import Call, HttpRequest, Passing, Target
 from llmproxy.core.secret import Secret
 from llmproxy.providers.base import returned
 from llmproxy.providers.http import HttpProvider
@@ -199,3 +199,68 @@ def test_a_model_that_is_not_there_says_nothing_of_the_address(body: bytes) -> N
 
 def test_another_status_says_nothing_of_the_address() -> None:
     assert advice(openai(base_url="http://h:8000"), b"", status=500) is None
+
+
+def passed(provider: HttpProvider, path: str = "/v1/files", **given: object) -> HttpRequest:
+    """Give what goes there of a request that is no chat call."""
+    fixed = {"dialect": "openai_chat", "method": "POST", "path": path, "query": "", "headers": {}}
+    passing = Passing(**{**fixed, **given})  # type: ignore[arg-type]  # by name
+    return provider.passing(passing, Target(provider=provider.name, model="there"), "req_1")
+
+
+@pytest.mark.parametrize(
+    ("provider", "url"),
+    [
+        (openai(), "https://api.openai.com/v1/files/a%20b?limit=1"),
+        (openai(base_url="http://h/api/v1/"), "http://h/api/v1/files/a%20b?limit=1"),
+        (openai(base_url="http://h/odd"), "http://h/odd/files/a%20b?limit=1"),
+        (anthropic(), "https://api.anthropic.com/v1/files/a%20b?limit=1"),
+        (anthropic(base_url="http://h/claude"), "http://h/claude/v1/files/a%20b?limit=1"),
+    ],
+)
+def test_a_path_is_joined_to_the_base_url_as_each_vendors_sdk_does(
+    provider: HttpProvider, url: str
+) -> None:
+    assert passed(provider, "/v1/files/a%20b", query="limit=1", named=True).url == url
+
+
+def test_a_request_that_passes_keeps_its_own_content_type_and_gets_our_key() -> None:
+    sent = passed(
+        openai(),
+        headers={
+            "content-type": "multipart/form-data; boundary=b",
+            "authorization": "Bearer client",
+            "range": "bytes=0-1",
+            "x-other": "1",
+        },
+    )
+
+    assert sent.headers["content-type"] == "multipart/form-data; boundary=b"
+    assert sent.headers["authorization"] == "Bearer sk-provider"
+    assert sent.headers["range"] == "bytes=0-1"
+    assert "x-other" not in sent.headers
+    assert "content-type" not in passed(openai()).headers
+
+
+def test_the_size_follows_the_model_s_name() -> None:
+    sent = passed(openai(), body=b'{"model":"a"}', size=13, model="a", model_span=(9, 12))
+
+    assert (sent.body, sent.size) == (b'{"model":"there"}', 17)
+
+
+def test_only_who_is_named_gets_what_is_meant_for_another_kind() -> None:
+    with pytest.raises(NotExpressible, match="/anthropic/v1/files"):
+        passed(anthropic())
+
+    assert passed(anthropic(), named=True).url == "https://api.anthropic.com/v1/files"
+
+
+def test_links_to_the_provider_become_relative_where_its_sdk_follows_them() -> None:
+    body = b'{"results_url":"https://api.anthropic.com/v1/messages/batches/b/results"}'
+    relative = b'{"results_url":"/v1/messages/batches/b/results"}'
+    elsewhere = body.replace(b"https://api.anthropic.com", b"http://h")
+
+    assert anthropic().unaddressed("/v1/messages/batches/b", body) == relative
+    assert anthropic(base_url="http://h").unaddressed("/v1/messages/batches", elsewhere) == relative
+    assert anthropic().unaddressed("/v1/files", body) == body
+    assert openai().unaddressed("/v1/batches/b", body) == body

@@ -270,3 +270,22 @@ def test_a_route_has_the_hedge_of_the_name_or_wildcard_that_gave_it() -> None:
 
     assert hedges == [hedge, None, hedge, None]
     assert routes.hedged() == [("m", "a"), ("m", "b"), (None, "b"), (None, "c")]
+
+
+def test_what_names_no_model_has_the_provider_for_its_only_target() -> None:
+    route = table(m="a/x").whole("a", ANYONE)
+
+    assert [str(one) for one in route.targets] == ["a/"]
+    assert (route.model, route.configured) == ("", False)
+    assert "a" in route.timeouts
+
+
+@pytest.mark.parametrize("allowed", ["a/*", "*"])
+def test_a_key_for_all_of_a_provider_may_ask_it_for_what_names_no_model(allowed: str) -> None:
+    assert table(m="a/x").whole("a", limited(allowed)).targets
+
+
+@pytest.mark.parametrize("allowed", ["m", "a/x", "b/*", "a/x*"])
+def test_a_key_for_certain_models_may_not(allowed: str) -> None:
+    with pytest.raises(PermissionDenied, match=r"a/\*"):
+        table(m="a/x").whole("a", limited(allowed))

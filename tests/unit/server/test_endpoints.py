@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmproxy.server.endpoints import advice, dialect_of
+from llmproxy.server.endpoints import advice, dialect_of, find, misses, split
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,57 @@ def test_a_wrong_path_is_told_the_base_url_of_its_sdk(path: str, base: str) -> N
 
 def test_a_path_that_is_none_of_ours_is_told_what_is() -> None:
     assert "/v1/chat/completions" in advice("/v1/nothing")
+
+
+@pytest.mark.parametrize(
+    ("path", "provider", "rest"),
+    [
+        ("/v1/files", None, "/v1/files"),
+        ("/a/v1/files", "a", "/v1/files"),
+        ("/a/v1/v1/files", "a", "/v1/v1/files"),
+        ("/a/v1beta/models/m:generateContent", "a", "/v1beta/models/m:generateContent"),
+        ("/b/v1/files", None, "/b/v1/files"),
+        ("/a/files", None, "/a/files"),
+        ("/a", None, "/a"),
+        ("/", None, "/"),
+    ],
+)
+def test_a_path_may_begin_with_the_name_of_a_provider(
+    path: str, provider: str | None, rest: str
+) -> None:
+    assert split(path, {"a", "v1"}) == (provider, rest)
+
+
+def test_a_thread_s_messages_are_openai_s() -> None:
+    assert dialect_of("/v1/threads/t/messages", {}) == "openai_chat"
+    assert dialect_of("/v1/messages/batches", {}) == "anthropic_messages"
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("/v1/v1/files", True),
+        ("/v1/chat/completions/", True),
+        ("/v1/x/v1/messages", True),
+        ("/v1/chat/completions", False),
+        ("/v1/threads/t/messages", False),
+        ("/v1/messages/batches", False),
+        ("/v1/files/", False),
+    ],
+)
+def test_a_near_miss_of_a_chat_call_is_known(path: str, wrong: bool) -> None:
+    assert misses(path) is wrong
+
+
+def test_advice_below_a_provider_s_name_has_it_in_the_base_url() -> None:
+    assert "http://HOST:PORT/a/v1 " in advice("/a/chat/completions", "a")
+    assert "http://HOST:PORT/a " in advice("/a/messages", "a")
+
+
+def test_a_path_may_name_a_model() -> None:
+    endpoint, model = find("POST", "/v1beta/models/x/y:generateContent")
+
+    assert endpoint is not None
+    assert (endpoint.dialect, model) == ("gemini", "x/y")
+    assert find("GET", "/v1/realtime/transcription_sessions")[1] is None
+    assert find("GET", "/v1/files") == (None, None)

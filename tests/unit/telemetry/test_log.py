@@ -683,3 +683,13 @@ def test_a_hedge_is_told_beside_its_attempt(log: Path) -> None:
     line = request_line(log, finished)
 
     assert [attempt.get("hedge") for attempt in line["attempts"]] == [None, True]
+
+
+def test_what_names_no_model_has_the_provider_alone_for_its_target(log: Path) -> None:
+    alone = Target(provider="openai", model="")
+    made = Attempt(target=alone, started=10.0, ended=10.2, outcome=Outcome.OK)
+
+    line = request_line(log, exchange(attempts=[made], answered_by=alone, model=None))
+
+    assert line["target"] == "openai"
+    assert line["attempts"][0]["target"] == "openai"

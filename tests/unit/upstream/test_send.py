@@ -12,7 +12,7 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
 from llmproxy.config.schema import ProviderConfig
-from llmproxy.core.errors import UpstreamConnectError, UpstreamProtocolError
+from llmproxy.core.errors import InvalidRequest, UpstreamConnectError, UpstreamProtocolError
 from llmproxy.core.exchange import HttpRequest
 from llmproxy.testing.provider import End, Move, Provider, answer, close, head, reset
 from llmproxy.upstream.pool import Pool, open_session
@@ -226,3 +226,141 @@ async def test_a_connection_whose_upload_was_not_taken_is_not_kept(
     assert session.connector.take() is None
     over.set()
     await ended.wait()
+
+
+class Parts:
+    """An upload that comes in parts; what it raises is raised after them."""
+
+    def __init__(self, *parts: bytes, error: Exception | None = None) -> None:
+        self.over = asyncio.Event()
+        self._parts = list(parts)
+        self._error = error
+
+    async def read(self) -> bytes:
+        await asyncio.sleep(0)
+        if self._parts:
+            return self._parts.pop(0)
+        self.over.set()
+        if self._error is not None:
+            raise self._error
+        return b""
+
+
+def upload(url: str, upload: Parts, size: int | None) -> HttpRequest:
+    """Give a request whose body begins with `begun`."""
+    return HttpRequest(
+        method="POST", url=url, headers={}, body=b"begun", upload=upload, size=size, once=True
+    )
+
+
+@pytest.mark.parametrize("size", [11, None])
+async def test_what_is_still_to_come_of_a_request_follows_with_its_length_or_in_chunks(
+    provider: Provider, upstream: HttpUpstream, size: int | None
+) -> None:
+    provider.then(answer({}), answer(b"next"))
+
+    await whole(await upstream.send(upload(provider.url, Parts(b"abc", b"def"), size)))
+    after = HttpRequest(method="GET", url=provider.url, headers={}, body=b"")
+    await whole(await upstream.send(after))
+
+    sent, following = provider.requests
+    assert sent.body == b"begunabcdef"
+    assert sent.header("content-length") == (None if size is None else "11")
+    assert sent.header("transfer-encoding") == ("chunked" if size is None else None)
+    assert following.connection == sent.connection
+
+
+async def test_what_may_be_sent_once_takes_no_kept_connection(
+    provider: Provider, upstream: HttpUpstream, asked: Ask
+) -> None:
+    provider.then(answer({}, end=End.STALE), answer(b"next"))
+    await whole(await upstream.send(asked()))
+
+    following = await upstream.send(upload(provider.url, Parts(), 5))
+
+    assert await whole(following) == b"next"
+    assert provider.connections == 2
+
+
+async def test_what_was_sent_once_may_not_be_repeated_and_what_was_not_sent_may(
+    provider: Provider, upstream: HttpUpstream
+) -> None:
+    provider.then(reset())
+
+    with pytest.raises(UpstreamConnectError) as sent:
+        await upstream.send(upload(provider.url, Parts(), 5))
+    await provider.stop()
+    with pytest.raises(UpstreamConnectError) as unsent:
+        await upstream.send(upload(provider.url, Parts(), 5))
+
+    assert (sent.value.retryable, sent.value.fails_over) == (False, False)
+    assert (unsent.value.retryable, unsent.value.fails_over) == (True, True)
+
+
+async def test_an_upload_that_ends_early_is_never_ended_as_if_it_were_whole(
+    provider: Provider, upstream: HttpUpstream
+) -> None:
+    parts = Parts(b"abc", error=InvalidRequest("broken off"))
+    sending = asyncio.ensure_future(upstream.send(upload(provider.url, parts, None)))
+
+    await parts.over.wait()
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    await provider.idle()
+
+    assert provider.requests == []
+
+
+async def test_an_answer_to_half_a_request_costs_the_connection_and_ends_the_upload(
+    upstream: HttpUpstream, others: AsyncExitStack
+) -> None:
+    left = asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head(413, [("content-length", "5")]) + b"large")
+        try:
+            while await reader.read(65536):
+                pass
+        except ConnectionError:
+            pass
+        writer.close()
+        left.set()
+
+    server = await others.enter_async_context(await asyncio.start_server(refuse, "127.0.0.1", 0))
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+    answered = await upstream.send(upload(url, Parts(*[b"x"] * 1_000_000), None))
+    told = await whole(answered)
+    answered.close()
+
+    assert (answered.status, told) == (413, b"large")
+    await left.wait()
+
+
+@pytest.mark.parametrize(("method", "length"), [("POST", "0"), ("PUT", "0"), ("GET", None)])
+async def test_a_request_without_a_body_says_so_where_one_is_usual(
+    provider: Provider, upstream: HttpUpstream, method: str, length: str | None
+) -> None:
+    provider.then(answer({}))
+
+    request = HttpRequest(method=method, url=provider.url, headers={}, body=b"")
+    await whole(await upstream.send(request))
+
+    assert provider.requests[0].header("content-length") == length
+
+
+async def test_the_answer_to_a_head_has_no_body(provider: Provider, upstream: HttpUpstream) -> None:
+    provider.then([head(200, [("content-length", "5")]), End.KEEP], answer(b"next"))
+    request = HttpRequest(method="HEAD", url=provider.url, headers={}, body=b"")
+
+    assert await whole(await upstream.send(request)) == b""
+    following = HttpRequest(method="GET", url=provider.url, headers={}, body=b"")
+    assert await whole(await upstream.send(following)) == b"next"
+
+
+async def test_an_answer_may_stay_packed(provider: Provider, upstream: HttpUpstream) -> None:
+    provider.then(answer(b"\x1f\x8b", headers={"content-encoding": "gzip"}))
+    request = HttpRequest(method="GET", url=provider.url, headers={}, body=b"", packed=True)
+
+    assert await whole(await upstream.send(request)) == b"\x1f\x8b"
