@@ -18,6 +18,10 @@ ROOT = Path(__file__).parents[2]
 WIRE = ROOT / "tests" / "wire"
 UNCUT = b"\0"  # the byte before a stream that says: one read
 THIRDS = b"\x02\x00\x28\x00\x50"  # two cuts
+FORM = (
+    b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n--b--\r\n'
+)
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SMALL_CONFIG = b"""
 [server]
@@ -54,6 +58,10 @@ TEXT_WORDS = (
     b"/secret", b"Wed, 21 Oct 2099 07:28:00 GMT", b"_", b"\xb2", b"\x85",
 )  # fmt: skip
 
+FORM_WORDS = (
+    b"--b\r\n", b"\r\n--b\r\n", b"--b--\r\n", b"\r\n\r\n", b'; name="model"', b"; name=model",
+    b"content-disposition: form-data", b'; filename="x"', b"\r", b"\n", b"-", b"b", b'"', b"x" * 300,
+)  # fmt: skip
 WORDS: Mapping[str, Sequence[bytes]] = {
     "sse": SSE_WORDS,
     "call": JSON_WORDS,
@@ -65,6 +73,7 @@ WORDS: Mapping[str, Sequence[bytes]] = {
     "large_answer": JSON_WORDS,
     "error_body": JSON_WORDS,
     "config": TOML_WORDS,
+    "form": FORM_WORDS,
 }
 
 
@@ -105,6 +114,9 @@ def _seeds(target: str) -> Iterator[bytes]:  # noqa: C901, PLR0912 - one a targe
         case "config":
             yield SMALL_CONFIG
             yield (ROOT / "config.example.toml").read_bytes()
+        case "form":
+            yield THIRDS + FORM
+            yield UNCUT + FORM.replace(b'"model"', b"model") + b"--\r\n"
         case "http_head":
             yield b"GET / HTTP/1.1\0host: x\0accept: */*"
         case "wait":

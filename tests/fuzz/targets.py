@@ -31,6 +31,7 @@ from llmproxy.dialects.passthrough import PlainTail, with_model
 from llmproxy.dialects.registry import DIALECTS, speaks, translator, word
 from llmproxy.dialects.translator import Translator
 from llmproxy.framing.http_head import head_of
+from llmproxy.framing.multipart import FieldFinder
 from llmproxy.framing.sse import EventCutter, SseDecoder, parse_events
 from llmproxy.telemetry.metrics.record import trace_id_of
 from tests.support.sse import by_the_letter, cut
@@ -320,10 +321,31 @@ def mask(data: bytes) -> None:
     assert out + held == hide(b"".join(pieces))
 
 
+def form(data: bytes) -> None:
+    """Any reads of a form give the same field or the same refusal, and hold little."""
+    pieces = reads(data)
+    stream = b"".join(pieces)
+
+    assert _field([stream]) == _field(pieces)
+
+
+def _field(pieces: list[bytes]) -> tuple[int, int] | str | None:
+    finder = FieldFinder(b"b", "model")
+    try:
+        for piece in pieces:
+            finder.feed(piece)
+    except InvalidRequest as error:
+        return error.message
+    if finder.span is not None:
+        start, end = finder.span
+        assert 0 <= start <= end <= sum(map(len, pieces))
+    return finder.span
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         sse, call, request, openai_events, anthropic_events, translated_events, answer,
-        large_answer, error_body, config, http_head, wait, traceparent, wildcard, mask,
+        large_answer, error_body, config, form, http_head, wait, traceparent, wildcard, mask,
     )
 }  # fmt: skip
