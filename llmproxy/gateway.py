@@ -96,8 +96,9 @@ class Gateway:
         """Close the reply with the error that ended it, and give its places back."""
         try:
             reply.close(error)
-            answered = exchange.attempts[-1]
-            exchange.usage, exchange.skipped = answered.usage, answered.skipped
+            if exchange.attempts:  # an estimate needs none
+                answered = exchange.attempts[-1]
+                exchange.usage, exchange.skipped = answered.usage, answered.skipped
         finally:
             self._settle(exchange)
 

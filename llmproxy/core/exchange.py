@@ -90,7 +90,8 @@ class Call:
     `raw` is the body as sent; `body` the same parsed, to look at; `model_span` is where the
     top-level model's JSON string, quotes included, stands in `raw` (None: it names none).
     `headers` has the client's headers with lower-case names; `query` the raw query string.
-    `addressed` says that model and stream stand in the address, not in the body.
+    `addressed` says that model and stream stand in the address, not in the body, and `counts` that
+    the request's tokens are to be counted, and nothing is to be answered.
     `path` is where it goes, from `/v1` on, if not to the dialect's own path: then nobody who
     speaks another dialect can be asked.
     """
@@ -105,6 +106,7 @@ class Call:
     query: str = ""
     addressed: bool = False
     path: str | None = None
+    counts: bool = False
 
 
 class Upload(Protocol):

@@ -35,11 +35,13 @@ def parse_call(
     query: str,
     default_model: str | None,
     address: Address | None = None,
+    counts: bool = False,
 ) -> Call:
     """
     Give the call that a body asks for; `headers` have lower-case names.
 
-    `address` is what the path says where it names the model and whether to stream.
+    `address` is what the path says where it names the model and whether to stream; `counts` that
+    it wants the tokens counted, which is no stream.
 
     Raises InvalidRequest, naming the field at fault, for what is no strict JSON object, for
     wrong types of the fields that the gateway reads, and for a `model` or `stream` given twice.
@@ -62,13 +64,14 @@ def parse_call(
     return Call(
         dialect=dialect,
         model=model,
-        stream=bool(stream),
+        stream=bool(stream) and not counts,
         raw=raw,
         body=body,
         model_span=model_span(raw, body) if address is None else None,
         headers=headers,
         query=query,
         addressed=address is not None,
+        counts=counts,
     )
 
 

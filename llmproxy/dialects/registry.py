@@ -1,16 +1,18 @@
 """The dialects, and which translator stands between which two of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..config.schema import LimitsConfig
 from ..core.errors import NotExpressible
-from ..core.exchange import Call, Target
+from ..core.exchange import Call, Json, Target
 from .anthropic_messages import client as anthropic_messages_client
+from .anthropic_messages import estimate as anthropic_messages_estimate
 from .anthropic_messages import provider as anthropic_messages_provider
 from .anthropic_messages import wire as anthropic_messages_wire
 from .fields import asked_table, in_document, said_table
 from .gemini import wire as gemini_wire
+from .json_text import dumps
 from .openai_chat import client as openai_chat_client
 from .openai_chat import provider as openai_chat_provider
 from .openai_chat import wire as openai_chat_wire
@@ -29,13 +31,15 @@ class Dialect:
     """
     A wire vocabulary; `api` is what its vendor calls it.
 
-    Without a side it is not translated for clients, or providers, of that dialect.
+    Without a side it is not translated for clients, or providers, of that dialect. `estimate` gives
+    the answer to a request for the count of a call's tokens.
     """
 
     api: str
     wire: Wire
     client: ClientSide | None = None
     provider: ProviderSide | None = None
+    estimate: Callable[[Json], Json] | None = None
 
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -54,6 +58,7 @@ DIALECTS: Mapping[str, Dialect] = {
         api="Anthropic's Messages API",
         wire=anthropic_messages_wire,
         client=anthropic_messages_client,
+        estimate=anthropic_messages_estimate.answer,
         provider=anthropic_messages_provider,
     ),
     gemini_wire.DIALECT: Dialect(
@@ -121,6 +126,13 @@ def word(
     return translate(
         call, client.client, provider.provider, target, default_max_tokens=default_max_tokens
     )
+
+
+def estimate(call: Call) -> bytes:
+    """Give the answer, by our own estimate, to a call whose tokens are to be counted."""
+    estimated = DIALECTS[call.dialect].estimate
+    assert estimated is not None
+    return dumps(estimated(call.body))
 
 
 def translator(

@@ -42,6 +42,9 @@ class Provider(Protocol):
     def dialect(self, client: str) -> str:
         """Give the dialect to speak here with a client of dialect `client`."""
 
+    def counts(self, client: str) -> bool:
+        """Say whether the tokens of a call of dialect `client` are counted here."""
+
     def request(
         self, call: Call, target: Target, *, dialect: str, body: bytes, request_id: str
     ) -> HttpRequest:

@@ -22,10 +22,10 @@ class Kind:
 
     `paths` has the dialects spoken there, the preferred one first, each with its path after the
     base URL as that vendor's SDK has it, and `stream_paths` the path for streams where that is
-    another; `{model}` stands for the target's. `auth` is the header that carries the key and what
-    stands before it; `fixed` are headers it demands where the client sends none. `realtime` says
-    that it takes realtime sessions. `links` begin the paths, other than those, whose answers have
-    links to further ones.
+    another, `count_paths` those that count a call's tokens; `{model}` stands for the target's.
+    `auth` is the header that carries the key and what stands before it; `fixed` are headers it
+    demands where the client sends none. `realtime` says that it takes realtime sessions. `links`
+    begin the paths, other than those, whose answers have links to further ones.
     """
 
     base_url: str
@@ -36,6 +36,7 @@ class Kind:
     stream_paths: Mapping[str, str] = field(default_factory=dict)
     realtime: bool = False
     links: tuple[str, ...] = ()
+    count_paths: Mapping[str, str] = field(default_factory=dict)
 
 
 KINDS: Mapping[str, Kind] = {
@@ -52,6 +53,7 @@ KINDS: Mapping[str, Kind] = {
     "anthropic": Kind(
         base_url="https://api.anthropic.com",
         paths={"anthropic_messages": "/v1/messages"},
+        count_paths={"anthropic_messages": "/v1/messages/count_tokens"},
         models_path="/v1/models?limit=1000",
         auth=("x-api-key", ""),
         fixed={"anthropic-version": "2023-06-01"},
@@ -102,10 +104,14 @@ class HttpProvider:
     def dialect(self, client: str) -> str:
         return client if client in self._spoken else self._spoken[0]
 
+    def counts(self, client: str) -> bool:
+        return client in self._spoken and client in self._kind.count_paths
+
     def request(
         self, call: Call, target: Target, *, dialect: str, body: bytes, request_id: str
     ) -> HttpRequest:
         paths = self._kind.stream_paths if call.stream else self._kind.paths
+        paths = self._kind.count_paths if call.counts else paths
         path = paths.get(dialect) or self._kind.paths[dialect]
         if "{" in path:
             path = path.replace("{model}", quote(target.model, safe="/"))

@@ -25,6 +25,9 @@ class MockProvider:
     def dialect(self, client: str) -> str:
         return client if client in SPOKEN else OPENAI_CHAT
 
+    def counts(self, client: str) -> bool:
+        return False
+
     def request(
         self, call: Call, target: Target, *, dialect: str, body: bytes, request_id: str
     ) -> HttpRequest:

@@ -15,6 +15,7 @@ class Operation(Enum):
     """What an endpoint does."""
 
     CHAT = auto()
+    COUNT_TOKENS = auto()
     LIST_MODELS = auto()
     SHOW_MODEL = auto()
     REALTIME = auto()
@@ -66,6 +67,13 @@ ENDPOINTS = (
         method="POST",
         path="/v1/messages",
         operation=Operation.CHAT,
+        dialect="anthropic_messages",
+    ),
+    # https://docs.anthropic.com/en/api/messages-count-tokens
+    Endpoint(
+        method="POST",
+        path="/v1/messages/count_tokens",
+        operation=Operation.COUNT_TOKENS,
         dialect="anthropic_messages",
     ),
     # https://ai.google.dev/api/generate-content

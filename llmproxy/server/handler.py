@@ -24,6 +24,15 @@ STREAM_PATH = ":streamGenerateContent"
 
 async def chat(request: web.Request) -> web.StreamResponse:
     """Answer a chat call of any dialect."""
+    return await _serve(request, counts=False)
+
+
+async def count_tokens(request: web.Request) -> web.StreamResponse:
+    """Say how many tokens a chat call has, by the word of the target that would answer it."""
+    return await _serve(request, counts=True)
+
+
+async def _serve(request: web.Request, *, counts: bool) -> web.StreamResponse:
     exchange = request[EXCHANGE]
     services = request.app[SERVICES]
     plan = services.plan
@@ -37,6 +46,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
         query=query_of(request.rel_url.raw_query_string),
         default_model=config.server.default_model,
         address=None if model is None else Address(model, exchange.endpoint.endswith(STREAM_PATH)),
+        counts=counts,
     )
     if exchange.provider is not None:
         check_provider(exchange.provider, plan)
@@ -49,6 +59,8 @@ async def chat(request: web.Request) -> web.StreamResponse:
     assert exchange.principal is not None
     exchange.route = plan.routes.resolve(exchange.model, exchange.principal)
     exchange.repeated = repeats(exchange.headers)
+    if counts:  # it is quick, and says nothing of how long answers take
+        exchange.route = replace(exchange.route, hedge=None)
     set_deadline(exchange, exchange.route.total, patience_of(exchange))
     beat = None
     if exchange.stream and config.server.ping is not None:

@@ -22,10 +22,12 @@ def own_headers(exchange: Exchange) -> dict[str, str]:
 
 
 def route_headers(exchange: Exchange) -> dict[str, str]:
-    """Give the same, and who answered after how many attempts."""
+    """Give the same, and who answered after how many attempts, or who would."""
     headers = own_headers(exchange)
-    if exchange.attempts:
-        target = exchange.answered_by or exchange.attempts[-1].target
+    target = exchange.answered_by
+    if target is None and exchange.attempts:
+        target = exchange.attempts[-1].target
+    if target is not None:
         headers["x-llmproxy-provider"] = target.provider
         if target.model:
             headers["x-llmproxy-model"] = target.model

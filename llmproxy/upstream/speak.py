@@ -15,11 +15,11 @@ from typing import NoReturn
 
 from ..config.schema import LimitsConfig
 from ..core.errors import UpstreamProtocolError, UpstreamStatusError, UpstreamTimeout
-from ..core.exchange import Attempt, Clock, Exchange, HttpRequest, Target, Timeouts
+from ..core.exchange import Attempt, Call, Clock, Exchange, HttpRequest, Target, Timeouts
 from ..core.reply import Reply, Send
 from ..core.secret import Mask
 from ..dialects.passthrough import PlainTail
-from ..dialects.registry import DIALECTS, translator, word
+from ..dialects.registry import DIALECTS, estimate, translator, word
 from ..dialects.translator import Translator
 from ..providers.base import Provider, returned
 from .send import WIRE_ERRORS, Answer, Upstream, broke_off
@@ -28,6 +28,7 @@ COLLECTED = 256 * 1024
 ERROR_BODY = 64 * 1024
 ERROR_PATIENCE = 2.0  # seconds
 ACCOUNT_HEADERS = frozenset({"openai-organization", "openai-project"})
+NO_SUCH_PATH = frozenset({404, 405, 501})
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -47,12 +48,15 @@ class Speaker:
         Give the layer that words the request for the target, once for all attempts there.
 
         It raises NotExpressible, before anything is counted, where the target's dialect has no
-        word for what the client asks.
+        word for what the client asks. Where it is the tokens that are to be counted, and nobody
+        there does, it gives an estimate and sends nothing.
         """
 
         async def worded(exchange: Exchange, target: Target) -> Reply:
             call = exchange.call
             assert call is not None
+            if call.counts and not self._provider.counts(call.dialect):
+                return _estimated(call, target)
             dialect = self._provider.dialect(call.dialect)
             body = word(
                 call,
@@ -65,7 +69,12 @@ class Speaker:
                 call, target, dialect=dialect, body=body, request_id=exchange.id
             )
             exchange.key = 0
-            return await send(exchange, target)
+            try:
+                return await send(exchange, target)
+            except UpstreamStatusError as error:
+                if call.counts and _knows_no_counting(error):
+                    return _estimated(call, target)
+                raise
 
         return worded
 
@@ -244,6 +253,25 @@ async def error_body(answer: Answer, limit: int) -> bytes | None:
     except (*WIRE_ERRORS, TimeoutError):
         return None
     return body
+
+
+def _estimated(call: Call, target: Target) -> Reply:
+    """Give our own word on how many tokens a call has."""
+    body = estimate(call)
+    return Reply(
+        target=target,
+        status=200,
+        headers={"content-type": "application/json", "x-llmproxy-estimated": "true"},
+        streamed=False,
+        length=len(body),
+        first=body,
+        rest=None,
+    )
+
+
+def _knows_no_counting(error: UpstreamStatusError) -> bool:
+    """Say whether the server has no such path: many that are compatible know the chat's alone."""
+    return error.status in NO_SUCH_PATH and error.kind is None and error.code is None
 
 
 def excuse(error: BaseException, headers: Mapping[str, str]) -> None:

@@ -66,6 +66,20 @@ async def test_a_streamed_answer(client: sdk.AsyncAnthropic, anthropic: Provider
     assert message.stop_reason == "end_turn"
 
 
+async def test_a_count_of_tokens(client: sdk.AsyncAnthropic, anthropic: Provider) -> None:
+    anthropic.then(answer({"input_tokens": 42}), answer({"input_tokens": 43}))
+
+    count = await client.messages.count_tokens(model="claude", messages=HI)
+    beta = await client.beta.messages.count_tokens(
+        model="claude", messages=[{"role": "user", "content": "Hi"}]
+    )
+
+    assert (count.input_tokens, beta.input_tokens) == (42, 43)
+    for request in anthropic.requests:
+        assert request.target == "/v1/messages/count_tokens"
+        assert request.json == {"model": "claude-sonnet-4-5", "messages": HI}
+
+
 async def test_the_sync_client_plain_and_streamed(gateway: Command, anthropic: Provider) -> None:
     anthropic.then(anthropic_plain("Hello"), anthropic_stream("Hel", "lo"))
 

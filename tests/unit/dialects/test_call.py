@@ -35,6 +35,19 @@ def test_an_answer_is_plain_unless_a_stream_is_asked_for(raw: bytes) -> None:
     assert parsed(raw).stream is False
 
 
+def test_a_count_of_tokens_is_no_stream() -> None:
+    call = parse_call(
+        b'{"model":"m","stream":true}',
+        dialect="anthropic_messages",
+        headers={},
+        query="",
+        default_model=None,
+        counts=True,
+    )
+
+    assert (call.counts, call.stream) == (True, False)
+
+
 @pytest.mark.parametrize(
     "raw",
     [

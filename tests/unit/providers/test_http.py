@@ -1,6 +1,7 @@
 """What goes to a provider over HTTP: address, key, and which headers pass."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -112,6 +113,22 @@ def test_anthropic_gets_a_version_unless_the_client_names_one() -> None:
 
     assert ask(anthropic(), call()).headers["anthropic-version"] == "2023-06-01"
     assert ask(anthropic(), named).headers["anthropic-version"] == "2099-01-01"
+
+
+def test_the_query_string_of_another_dialect_is_dropped() -> None:
+    beta = replace(call(query="beta=true"), dialect="anthropic_messages")
+
+    assert ask(anthropic(), beta).url == "https://api.anthropic.com/v1/messages?beta=true"
+    assert ask(openai(), beta).url == "https://api.openai.com/v1/chat/completions"
+
+
+def test_tokens_are_counted_where_the_vendor_does() -> None:
+    asked = replace(call(), dialect="anthropic_messages", counts=True)
+
+    assert anthropic().counts("anthropic_messages")
+    assert not anthropic().counts("openai_chat")
+    assert not openai().counts("anthropic_messages")
+    assert ask(anthropic(), asked).url == "https://api.anthropic.com/v1/messages/count_tokens"
 
 
 def test_the_query_string_passes_as_sent() -> None:
