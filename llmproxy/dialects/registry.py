@@ -8,6 +8,7 @@ from ..core.errors import NotExpressible
 from ..core.exchange import Call, Json, Target
 from .anthropic_messages import client as anthropic_messages_client
 from .anthropic_messages import estimate as anthropic_messages_estimate
+from .anthropic_messages import foreign as anthropic_messages_foreign
 from .anthropic_messages import provider as anthropic_messages_provider
 from .anthropic_messages import wire as anthropic_messages_wire
 from .fields import asked_table, in_document, said_table
@@ -21,6 +22,7 @@ from .openai_responses import client as openai_responses_client
 from .openai_responses import wire as openai_responses_wire
 from .passthrough import Passthrough, with_model
 from .sides import ClientSide, ProviderSide
+from .signature import MARK
 from .translation import Translation, translate
 from .translator import Translator
 from .wire import Wire, count
@@ -32,7 +34,8 @@ class Dialect:
     A wire vocabulary; `api` is what its vendor calls it.
 
     Without a side it is not translated for clients, or providers, of that dialect. `estimate` gives
-    the answer to a request for the count of a call's tokens.
+    the answer to a request for the count of a call's tokens. `purge` takes out of a request what
+    only other dialects' providers take back, which is all that has our mark.
     """
 
     api: str
@@ -40,7 +43,10 @@ class Dialect:
     client: ClientSide | None = None
     provider: ProviderSide | None = None
     estimate: Callable[[Json], Json] | None = None
+    purge: Callable[[Json], Json] | None = None
 
+
+MARK_BYTES = MARK.encode()
 
 DIALECTS: Mapping[str, Dialect] = {
     openai_chat_wire.DIALECT: Dialect(
@@ -59,6 +65,7 @@ DIALECTS: Mapping[str, Dialect] = {
         wire=anthropic_messages_wire,
         client=anthropic_messages_client,
         estimate=anthropic_messages_estimate.answer,
+        purge=anthropic_messages_foreign.without_foreign,
         provider=anthropic_messages_provider,
     ),
     gemini_wire.DIALECT: Dialect(
@@ -108,7 +115,7 @@ def word(
     InvalidRequest for what is malformed.
     """
     if dialect == call.dialect:
-        body = with_model(call, target.model)
+        body = _purged(call, target) or with_model(call, target.model)
         return with_usage(body, call.body) if always_usage and tells_no_usage(call) else body
     client, provider = DIALECTS[call.dialect], DIALECTS[dialect]
     if call.path is not None:
@@ -126,6 +133,15 @@ def word(
     return translate(
         call, client.client, provider.provider, target, default_max_tokens=default_max_tokens
     )
+
+
+def _purged(call: Call, target: Target) -> bytes | None:
+    """Give the body without what other dialects' providers alone take back; None: it has none."""
+    purge = DIALECTS[call.dialect].purge
+    if purge is None or MARK_BYTES not in call.raw:
+        return None
+    purged = purge(call.body)
+    return None if purged == call.body else dumps({**purged, "model": target.model})
 
 
 def estimate(call: Call) -> bytes:

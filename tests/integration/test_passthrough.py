@@ -123,6 +123,24 @@ async def test_a_plain_request_is_left_alone_whatever_is_configured(
     assert first.requests[0].body == ODD_BODY
 
 
+async def test_anthropic_gets_no_reasoning_that_others_signed(
+    start: Start, first: Provider
+) -> None:
+    first.then(anthropic_plain(), anthropic_plain())
+    gateway = await start(one(first, kind="anthropic"))
+    text = {"type": "text", "text": "llmproxy: a word"}
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "llmproxy:gemini:c2ln"}
+    hello = {"role": "user", "content": "Hello"}
+
+    for content in ([thought, text], [text]):
+        said = [hello, {"role": "assistant", "content": content}, hello]
+        await gateway.message("renamed", messages=said)
+
+    moved, stayed = first.requests
+    assert moved.json == {**stayed.json, "model": "its/own"}
+    assert moved.json["messages"][1]["content"] == [text]
+
+
 async def test_the_query_string_goes_on_as_it_is(start: Start, first: Provider) -> None:
     first.then(openai_plain())
     gateway = await start(one(first))
