@@ -5,6 +5,8 @@ After the types of the official SDK (openai 3, `types/chat`) and
 https://platform.openai.com/docs/api-reference/chat. Beyond them: what the model thought goes out
 as `reasoning_content` and, signed, as `thinking_blocks`, and comes back in as the latter; content
 parts, messages and tools may carry `cache_control`. These are LiteLLM's names, which clients know.
+A tool call's signature stands in its `extra_content`, as in Google's own chat completions
+(https://ai.google.dev/gemini-api/docs/thought-signatures#openai).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -47,6 +49,7 @@ from ..chat import (
     ToolResult,
 )
 from ..fields import Asked, asked, idle, inexpressible, unsayable
+from ..gemini.wire import DIALECT as GEMINI
 from ..json_text import dumps
 from ..reading import (
     a_bool,
@@ -65,6 +68,7 @@ from ..reading import (
     thinking_config,
 )
 from ..signature import pack, unpack
+from ..wire import part as part_of
 
 # requests ---------------------------------------------------------------------------------------
 
@@ -234,12 +238,21 @@ def _tool_call(call: object, path: str) -> ToolCall:
     if fields.get("type", "function") != "function":
         raise inexpressible(f"{path}.type", "only functions can be called")
     function = an_object(fields.get("function"), f"{path}.function")
+    signed = unpack(_call_signature(fields), GEMINI)
     return ToolCall(
         id=a_string(fields.get("id"), f"{path}.id"),
         name=a_string(function.get("name"), f"{path}.function.name"),
         arguments=arguments(function.get("arguments"), f"{path}.function.arguments"),
+        signature=signed.data,
+        by=signed.by if signed.data else "",
         at=path,
     )
+
+
+def _call_signature(call: Json) -> str:
+    """Give a call's signature, an empty text where its extras are not as we gave them."""
+    signature = part_of(part_of(call, "extra_content"), "google").get("thought_signature")
+    return signature if isinstance(signature, str) else ""
 
 
 def _tool_result(fields: Json, path: str) -> ToolResult:
@@ -481,7 +494,16 @@ def _rendered_call(call: ToolCall) -> Json:
         "id": call.id,
         "type": "function",
         "function": {"name": call.name, "arguments": arguments},
+        **_signed(call),
     }
+
+
+def _signed(call: ToolCall | ToolCallStarted) -> Json:
+    """Give the extra that carries a call's signature, if it has one."""
+    if not call.signature:
+        return {}
+    signature = pack(call.signature, call.by, GEMINI)
+    return {"extra_content": {"google": {"thought_signature": signature}}}
 
 
 def _thinking_block(part: Thinking | RedactedThinking) -> Json:
@@ -654,4 +676,5 @@ def _started_call(event: ToolCallStarted) -> Json:
         "id": event.id,
         "type": "function",
         "function": {"name": event.name, "arguments": ""},
+        **_signed(event),
     }

@@ -29,6 +29,7 @@ from llmproxy.dialects.chat import (
     Thinking,
     ThinkingDelta,
     ToolCall,
+    ToolCallStarted,
     ToolResult,
 )
 from llmproxy.dialects.openai_chat.client import (
@@ -321,3 +322,39 @@ def test_a_provider_that_reports_no_usage_is_not_quoted_with_zeros() -> None:
 
     assert out.count(b"data: ") == 2
     assert out.endswith(b'"finish_reason":"stop"}],"usage":null}\n\ndata: [DONE]\n\n')
+
+
+@pytest.mark.parametrize(("by", "told"), [("gemini", "c2ln"), ("far", "llmproxy:far:c2ln")])
+def test_a_tool_calls_signature_goes_out_and_comes_back(by: str, told: str) -> None:
+    call = ToolCall(id="c1", name="f", arguments={}, signature="c2ln", by=by)
+    answer = ChatResponse(id="1", model="m", parts=(call,), stop=Stop.TOOLS)
+
+    message = render_response(answer, now=1)["choices"][0]["message"]
+    again = parse_request({"model": "m", "messages": [message]}).messages[0].parts[-1]
+
+    extra = message["tool_calls"][0]["extra_content"]
+    assert extra == {"google": {"thought_signature": told}}
+    assert again == call
+
+
+def test_a_streamed_tool_calls_signature_comes_with_its_start() -> None:
+    renderer = Renderer(include_usage=False, now=1, limit=LIMIT)
+    renderer.feed(MessageStarted(id="1", model="m"))
+
+    out = renderer.feed(ToolCallStarted(index=0, id="c1", name="f", signature="c2ln", by="gemini"))
+
+    (call,) = orjson.loads(out.removeprefix(b"data: "))["choices"][0]["delta"]["tool_calls"]
+    assert call["extra_content"] == {"google": {"thought_signature": "c2ln"}}
+
+
+@pytest.mark.parametrize(
+    "extra", [None, "x", {"google": None}, {"google": {"thought_signature": 7}}, {"far": {}}]
+)
+def test_extras_of_a_tool_call_that_are_no_signature_are_passed_over(extra: Any) -> None:
+    function = {"name": "f", "arguments": "{}"}
+    tool_call = {"id": "c1", "type": "function", "function": function, "extra_content": extra}
+    message = {"role": "assistant", "tool_calls": [tool_call]}
+
+    (part,) = parse_request({"model": "m", "messages": [message]}).messages[0].parts
+
+    assert part == ToolCall(id="c1", name="f", arguments={})
