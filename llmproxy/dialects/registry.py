@@ -12,6 +12,7 @@ from .anthropic_messages import foreign as anthropic_messages_foreign
 from .anthropic_messages import provider as anthropic_messages_provider
 from .anthropic_messages import wire as anthropic_messages_wire
 from .fields import asked_table, in_document, said_table
+from .gemini import provider as gemini_provider
 from .gemini import wire as gemini_wire
 from .json_text import dumps
 from .openai_chat import client as openai_chat_client
@@ -71,6 +72,7 @@ DIALECTS: Mapping[str, Dialect] = {
     gemini_wire.DIALECT: Dialect(
         api="Gemini's API",
         wire=gemini_wire,
+        provider=gemini_provider,
     ),
 }
 

@@ -185,6 +185,8 @@ def _may_be_whole(stream: bytes, dialect: str) -> bool:
         return any(_kind(event.data) in ends or event.event in ends for event in events)
     if dialect == "anthropic_messages":
         return any("message_stop" in (event.event, _kind(event.data)) for event in events)
+    if dialect == "gemini":
+        return any(_gemini_ends(event.data) for event in events)
     return any(event.data.strip() == b"[DONE]" or _reasons(event.data) for event in events)
 
 
@@ -198,6 +200,17 @@ def _json(data: bytes) -> Any:
 def _kind(data: bytes) -> object:
     body = _json(data)
     return body.get("type") if isinstance(body, dict) else None
+
+
+def _gemini_ends(data: bytes) -> bool:
+    body = _json(data)
+    if not isinstance(body, dict):
+        return False
+    feedback, candidates = body.get("promptFeedback"), body.get("candidates")
+    return (isinstance(feedback, dict) and bool(feedback.get("blockReason"))) or (
+        isinstance(candidates, list)
+        and any(isinstance(one, dict) and one.get("finishReason") for one in candidates)
+    )
 
 
 def _reasons(data: bytes) -> bool:

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import orjson
 from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import Message, RawMessageStreamEvent, message_create_params
+from google.genai import types as gemini
 from openai import omit
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from llmproxy.core.exchange import Json
 
@@ -64,6 +66,38 @@ def messages_stream(request: Json, stream: bytes) -> None:
     if snapshot is not None and names[-1] != "error":
         assert not under_way
         messages_answer(snapshot.model_dump())
+
+
+def gemini_request(body: Json) -> None:
+    """Check what a Gemini provider gets: the SDK knows each field, and reads it as it stands."""
+    rest = dict(body)
+    contents = [*rest.pop("contents"), *filter(None, [rest.pop("systemInstruction", None)])]
+    for content in contents:
+        _unchanged(gemini.Content, content)
+    for tool in rest.pop("tools", ()):
+        _unchanged(gemini.Tool, tool)
+    _unchanged(gemini.GenerationConfig, rest.pop("generationConfig", {}))
+    _unchanged(gemini.ToolConfig, rest.pop("toolConfig", {}))
+    _unchanged(gemini.GenerateContentConfig, rest)
+
+
+def _unchanged(model: type[BaseModel], body: Json) -> None:
+    read = model.model_validate(body)
+    again = read.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    assert _unsafe(again) == body
+
+
+def _unsafe(value: Any) -> Any:
+    """Give JSON with base64 as it mostly stands; the SDK writes it with other letters."""
+    match value:
+        case str():
+            return value.replace("-", "+") if "=" in value else value
+        case list():
+            return [_unsafe(one) for one in value]
+        case dict():
+            return {name: _unsafe(one) for name, one in value.items()}
+        case _:
+            return value
 
 
 def chat_answer(body: Json) -> None:
@@ -199,6 +233,7 @@ def _holds_all(events: list[Json], output: list[Json]) -> None:
 
 REQUESTS: Mapping[str, Callable[[Json], None]] = {
     "anthropic_messages": messages_request,
+    "gemini": gemini_request,
 }
 """Takes the body of a request to a provider of the dialect."""
 
