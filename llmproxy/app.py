@@ -79,6 +79,7 @@ def create_app(config: Config, load: Callable[[], Config] | None = None) -> web.
         app.router.add_route(endpoint.method, endpoint.path, HANDLERS[endpoint.operation])
     for path, handler in (
         ("/", ops.root),
+        ("/api/hello", ops.root),  # Claude Code asks HEAD here, before anything else
         ("/livez", ops.livez),
         ("/readyz", ops.readyz),
         ("/health", ops.health),

@@ -347,8 +347,9 @@ class ProviderConfig:
     )
     forward_headers: tuple[str, ...] = option(
         "Client headers that pass besides the usual ones: `accept`, `anthropic-*`, `openai-*`, "
-        "`x-stainless-*`, `x-claude-code-*`, `idempotency-key`, `traceparent`, `tracestate`, "
-        "`user-agent`.",
+        "`x-stainless-*`, `x-claude-code-*`, `x-codex-*`, `idempotency-key`, `originator`, "
+        "`session-id`, `thread-id`, `traceparent`, `tracestate`, `user-agent`, `x-app`, "
+        "`x-client-request-id`.",
         (),
     )
     apis: tuple[Literal["chat", "responses"], ...] | None = option(

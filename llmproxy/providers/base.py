@@ -7,8 +7,11 @@ from ..core.errors import InvalidRequest, UpstreamStatusError
 from ..core.exchange import Call, HttpRequest, Passing, Target
 from ..core.secret import Mask, Secret
 
-FORWARDED = frozenset({"accept", "idempotency-key", "traceparent", "tracestate", "user-agent"})
-FORWARDED_PREFIXES = ("anthropic-", "openai-", "x-stainless-", "x-claude-code-")
+FORWARDED = frozenset({
+    "accept", "idempotency-key", "traceparent", "tracestate", "user-agent",
+    "originator", "session-id", "thread-id", "x-app", "x-client-request-id",  # coding agents'
+})  # fmt: skip
+FORWARDED_PREFIXES = ("anthropic-", "openai-", "x-stainless-", "x-claude-code-", "x-codex-")
 RETURNED = frozenset({
     "openai-processing-ms", "openai-version", "request-id", "retry-after", "retry-after-ms",
     "x-request-id", "x-should-retry",

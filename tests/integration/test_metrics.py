@@ -283,7 +283,7 @@ async def test_pages_of_the_operator_are_not_counted(
 ) -> None:
     gateway = await start(pair(first, second))
 
-    for path in ("/metrics", "/livez", "/readyz", "/health", "/", "/nowhere"):
+    for path in ("/metrics", "/livez", "/readyz", "/health", "/", "/api/hello", "/nowhere"):
         await gateway.get(path)
 
     assert (await gateway.numbers()).sum("llm_requests_total") == 0

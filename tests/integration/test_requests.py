@@ -566,10 +566,13 @@ async def test_an_odd_path_reaches_nobody(start: Start, first: Provider, path: s
     assert first.connections == 0
 
 
-async def test_head_on_the_base_url_is_answered_cheaply(start: Start, first: Provider) -> None:
+@pytest.mark.parametrize("path", ["/", "/api/hello"])
+async def test_an_agent_s_look_at_the_base_url_is_answered_cheaply(
+    start: Start, first: Provider, path: str
+) -> None:
     gateway = await start(simple(first))
     async with Client(gateway.port) as client:
-        await client.send(request("HEAD", "/", b"", {}))
+        await client.send(request("HEAD", path, b"", {}))
         head = await client.head()
 
     assert head.status == 200
