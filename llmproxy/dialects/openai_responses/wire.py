@@ -32,6 +32,8 @@ def opening(event: Event, body: Any) -> Opening:
     """
     if is_error(event, body):
         return Opening.ERROR
+    if not isinstance(body, dict):
+        return Opening.EMPTY
     kind = _kind(event, body)
     begins = kind in BEFORE or kind in EMPTY_PARTS
     if begins or not kind.startswith("response.") or not isinstance(body, dict):

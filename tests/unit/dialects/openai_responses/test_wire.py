@@ -7,7 +7,7 @@ import pytest
 
 from llmproxy.core.usage import Usage
 from llmproxy.dialects.openai_responses import wire
-from llmproxy.dialects.wire import Opening
+from llmproxy.dialects.wire import Opening, body_of
 from llmproxy.framing.sse import Event
 
 
@@ -29,6 +29,13 @@ def opening(**body: Any) -> Opening:
 )
 def test_what_only_begins_is_no_content(body: dict[str, Any]) -> None:
     assert opening(**body) is Opening.EMPTY
+
+
+@pytest.mark.parametrize("data", [b'{"type": "response.outp', b"[]", b"1"])
+def test_what_is_no_object_is_no_content(data: bytes) -> None:
+    event = Event("response.output_text.delta", data)
+
+    assert wire.opening(event, body_of(event)) is Opening.EMPTY
 
 
 @pytest.mark.parametrize(
