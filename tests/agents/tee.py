@@ -71,7 +71,7 @@ class Tee:
                 await writer.drain()
             if writer.can_write_eof():
                 writer.write_eof()
-        except ConnectionError:
+        except OSError:  # a reset, or the other half has gone
             reset(writer)
 
 
