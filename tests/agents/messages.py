@@ -7,11 +7,12 @@ from typing import Any
 from llmproxy.testing.answers import event
 from llmproxy.testing.provider import Request, Step, answer, stream
 
+from .shell import called, pieces, sentence
+
 PATH = "/v1/messages?beta=true"
 BROKEN = b'event: content_block_delta\ndata: {"type": "content_block_de\n\n'
 SIGNATURE = "c2lnbmF0dXJlIG9mIHRoZSB0aG91Z2h0"
 THOUGHT = "A shell will tell."
-INPUT = {"command": "echo agents-$((6 * 7))", "description": "Print the answer"}
 
 
 def said(request: Request) -> str | None:
@@ -28,8 +29,8 @@ def events(request: Request) -> list[bytes]:
     """Give the events of the answer: a call of the shell, then a sentence with its result."""
     printed = said(request)
     if printed is None:
-        return list(_stream(request, "tool_use", _thinking(0), _call(1)))
-    return list(_stream(request, "end_turn", _text(0, "It printed ", *_first_line(printed), ".")))
+        return list(_stream(request, "tool_use", _thinking(0), _use(1, request)))
+    return list(_stream(request, "end_turn", _text(0, *sentence(printed))))
 
 
 def healthy(request: Request) -> Step:
@@ -41,14 +42,9 @@ def _plain(request: Request) -> dict[str, Any]:
     printed = said(request)
     if printed is None:
         thought = {"type": "thinking", "thinking": THOUGHT, "signature": SIGNATURE}
-        call = {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": INPUT}
-        return _message(request, "tool_use", thought, call)
-    text = "".join(("It printed ", *_first_line(printed), "."))
+        return _message(request, "tool_use", thought, _called(request))
+    text = "".join(sentence(printed))
     return _message(request, "end_turn", {"type": "text", "text": text})
-
-
-def _first_line(printed: str) -> list[str]:
-    return printed.splitlines()[:1]  # what follows is the agent's own
 
 
 def _message(request: Request, reason: str | None, *content: dict[str, Any]) -> dict[str, Any]:
@@ -81,13 +77,17 @@ def _thinking(index: int) -> Iterator[dict[str, Any]]:
     yield {"type": "content_block_stop", "index": index}
 
 
-def _call(index: int) -> Iterator[dict[str, Any]]:
-    arguments = json.dumps(INPUT)
-    yield _start(index, {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {}})
-    for at in range(0, len(arguments), 9):
-        piece = arguments[at : at + 9]
+def _use(index: int, request: Request) -> Iterator[dict[str, Any]]:
+    use = _called(request)
+    yield _start(index, use | {"input": {}})
+    for piece in pieces(json.dumps(use["input"])):
         yield _delta(index, {"type": "input_json_delta", "partial_json": piece})
     yield {"type": "content_block_stop", "index": index}
+
+
+def _called(request: Request) -> dict[str, Any]:
+    name, arguments = called(tool.get("name") for tool in request.json["tools"])
+    return {"type": "tool_use", "id": "toolu_1", "name": name, "input": arguments}
 
 
 def _text(index: int, *words: str) -> Iterator[dict[str, Any]]:

@@ -7,10 +7,11 @@ from typing import Any
 from llmproxy.testing.answers import event
 from llmproxy.testing.provider import Request, Step, stream
 
+from .shell import called, pieces, sentence
+
 PATH = "/v1/responses"
 BROKEN = b'event: response.output_text.delta\ndata: {"type": "response.outp\n\n'
 ENCRYPTED = "ZW5jcnlwdGVkIHRob3VnaHQ="
-ARGUMENTS = json.dumps({"cmd": "echo agents-$((6 * 7))"})
 USAGE = {
     "input_tokens": 9,
     "input_tokens_details": {"cached_tokens": 0},
@@ -32,7 +33,7 @@ def said(request: Request) -> str | None:
 def events(request: Request) -> list[bytes]:
     """Give the events of the answer: a call of the shell, then a sentence with its result."""
     printed = said(request)
-    items = _call() if printed is None else _message(["It printed ", *_last_line(printed), "."])
+    items = _call(request) if printed is None else _message(sentence(printed))
     numbered = enumerate(_stream(request.json["model"], items))
     return [event(data | {"sequence_number": at}, data["type"]) for at, data in numbered]
 
@@ -40,10 +41,6 @@ def events(request: Request) -> list[bytes]:
 def healthy(request: Request) -> Step:
     """Answer with a stream: the agent asks for nothing else."""
     return stream(*events(request))
-
-
-def _last_line(printed: str) -> list[str]:
-    return printed.splitlines()[-1:]  # what comes before is the agent's own
 
 
 def _stream(model: str, items: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -67,25 +64,26 @@ def _stream(model: str, items: Iterator[dict[str, Any]]) -> Iterator[dict[str, A
     yield {"type": "response.completed", "response": complete}
 
 
-def _call() -> Iterator[dict[str, Any]]:
+def _call(request: Request) -> Iterator[dict[str, Any]]:
     thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": ENCRYPTED}
     yield {"type": "response.output_item.added", "output_index": 0, "item": thought}
     yield {"type": "response.output_item.done", "output_index": 0, "item": thought}
+    name, given = called(tool.get("name") for tool in request.json["tools"])
+    arguments = json.dumps(given)
     call = {
         "type": "function_call",
         "id": "fc_1",
         "call_id": "call_1",
-        "name": "exec_command",
+        "name": name,
         "arguments": "",
         "status": "in_progress",
     }
     where = {"output_index": 1, "item_id": "fc_1"}
     yield {"type": "response.output_item.added", "output_index": 1, "item": call}
-    for at in range(0, len(ARGUMENTS), 9):
-        piece = ARGUMENTS[at : at + 9]
+    for piece in pieces(arguments):
         yield {"type": "response.function_call_arguments.delta", **where, "delta": piece}
-    yield {"type": "response.function_call_arguments.done", **where, "arguments": ARGUMENTS}
-    done = call | {"arguments": ARGUMENTS, "status": "completed"}
+    yield {"type": "response.function_call_arguments.done", **where, "arguments": arguments}
+    done = call | {"arguments": arguments, "status": "completed"}
     yield {"type": "response.output_item.done", "output_index": 1, "item": done}
 
 

@@ -11,6 +11,7 @@ from tests.support.gateway import model
 
 from . import messages
 from .agent import CLAUDE_MODEL, KEY, Run, claude
+from .shell import CALLS
 from .trial import (
     ANSWER,
     FAULTS,
@@ -51,7 +52,7 @@ async def test_a_tool_loop_is_the_same_and_nothing_sent_is_lost(tmp_path: Path) 
     assert_headers_arrived(gateway, messages)
     thought, call = arrived[1].json["messages"][-2]["content"]
     assert thought["signature"] == messages.SIGNATURE
-    assert call["input"] == messages.INPUT
+    assert call["input"] == CALLS["Bash"]
 
 
 @pytest.mark.parametrize(("fault", "at", "turn"), FAULTS)

@@ -1,5 +1,6 @@
 """Codex, directly and through the gateway: it must not make a difference for the worse."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from llmproxy.testing.provider import Answer, Pause, Request, Step, answer, stre
 
 from . import responses
 from .agent import Run, codex
+from .shell import CALLS
 from .trial import (
     ANSWER,
     FAULTS,
@@ -47,7 +49,7 @@ async def test_a_tool_loop_is_the_same_and_nothing_sent_is_lost(tmp_path: Path) 
     assert_headers_arrived(gateway, responses)
     thought, call = arrived[1].json["input"][-3:-1]
     assert thought["encrypted_content"] == responses.ENCRYPTED
-    assert call["arguments"] == responses.ARGUMENTS
+    assert json.loads(call["arguments"]) == CALLS["exec_command"]
 
 
 @pytest.mark.parametrize(("fault", "at", "turn"), FAULTS)
