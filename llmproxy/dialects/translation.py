@@ -4,9 +4,9 @@ Client and provider speak different dialects, which meet in the vocabulary of `c
 Theory of operation. A request is checked field by field against both sides' tables, parsed into the
 neutral vocabulary and rendered anew. A stream runs through decoder, parser and renderer event by
 event; one read of the provider's gives one piece for the client. The provider's error event ends
-it: before the first content it is raised at once, so that the attempt may be repeated elsewhere;
-after that the words before it go out first and the next call raises it. An event that
-is no JSON object is passed over and counted.
+it, and so does what cannot be followed: before the first content it is raised at once, so that the
+attempt may be repeated elsewhere; after that the words before it go out first and the next call
+raises it. An event that is no JSON object is passed over and counted.
 """
 
 from ..core.errors import (
@@ -53,6 +53,7 @@ class Translation:
     """A Translator from one dialect to another. `skipped` counts events passed over."""
 
     __slots__ = (
+        "_broken",
         "_client",
         "_decoder",
         "_parser",
@@ -82,6 +83,7 @@ class Translation:
         self.content = False
         self.skipped = 0
         self.error: UpstreamStatusError | None = None
+        self._broken: UpstreamProtocolError | None = None
         self._client = call.dialect
         self._provider = provider
         self._side = side
@@ -108,19 +110,22 @@ class Translation:
 
     def feed(self, data: bytes) -> bytes:
         """Give the client's events for one read, all in one piece."""
+        if self._broken is not None:
+            raise self._broken
         return self._translate(self._decoder.feed(data))
 
     def finish(self) -> bytes:
         """Give what an end without a blank line still held; StreamInterrupted without an end."""
         if self.error is not None:
             raise self.error
+        if self._broken is not None:
+            raise self._broken
         rest = [self._translate(self._decoder.finish())]
         if not self.complete:
             try:
-                said = self._parser.finish()
+                self._say(self._parser.finish(), rest)
             except ValueError as error:
                 raise self._untranslatable(error) from error
-            self._say(said, rest)
         if not self.complete:
             raise StreamInterrupted(f"{self._provider} broke its answer off before the end")
         return b"".join(rest)
@@ -159,10 +164,13 @@ class Translation:
                     break
                 raise self.error
             try:
-                said = self._parser.feed(event, body)
+                self._say(self._parser.feed(event, body), out)
             except ValueError as error:
-                raise self._untranslatable(error) from error
-            self._say(said, out)
+                broken = self._untranslatable(error)
+                if not (self.content and out):
+                    raise broken from error
+                self._broken = broken
+                break
         return b"".join(out)
 
     def _body(self, event: Event) -> Json | None:
@@ -176,14 +184,11 @@ class Translation:
         return {} if self._wire.is_end(event, None) else None
 
     def _say(self, said: list[ChatEvent], out: list[bytes]) -> None:
-        try:
-            for event in said:
-                if piece := self._renderer.feed(event):
-                    out.append(piece)
-                    if not self.content:
-                        self.content = type(event) is not MessageStarted
-        except ValueError as error:
-            raise self._untranslatable(error) from error
+        for event in said:
+            if piece := self._renderer.feed(event):
+                out.append(piece)
+                if not self.content:
+                    self.content = type(event) is not MessageStarted
 
     def _error(self, body: bytes) -> UpstreamStatusError:
         return stream_error(provider=self._provider, dialect=self._wire.DIALECT, body=body)

@@ -401,3 +401,19 @@ def test_stream_and_model_go_to_the_provider() -> None:
     assert orjson.loads(plain)["model"] == "claude-sonnet-4-5"
     assert "stream" not in orjson.loads(plain)
     assert orjson.loads(streamed)["stream"] is True
+
+
+def test_words_before_what_cannot_be_followed_go_out_first() -> None:
+    tool = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    calls = (
+        event("content_block_start", index=i, content_block=tool) for i in range(MOST_CALLS + 1)
+    )
+    read = START + text("Hello") + b"".join(calls)
+    translation, at_the_end = make(), make()
+
+    assert b"Hello" in translation.feed(read)
+    with pytest.raises(UpstreamProtocolError, match="tool calls"):
+        translation.feed(text("more"))
+    at_the_end.feed(read)
+    with pytest.raises(UpstreamProtocolError, match="tool calls"):
+        at_the_end.finish()
