@@ -1127,7 +1127,6 @@ class Parser:
         out.append(ToolCallDelta(index=call.index, arguments=pieces))
 
     def _end(self) -> list[ChatEvent]:
-        self.ended = True
         out: list[ChatEvent] = []
         if not self._started:
             self._start({}, out)
@@ -1143,6 +1142,7 @@ class Parser:
         self._close(out)
         if sealed := self._thought.seal():  # some tell what they keep of it at the end
             out.append(RedactedThinking(data=sealed, by=wire.DIALECT))
+        self.ended = True
         end = MessageEnded(
             stop=_stop(self._reason, calls=bool(self._told), refused=self._refused),
             stop_sequence=self._stop_sequence,
