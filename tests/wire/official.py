@@ -11,7 +11,12 @@ from google.genai import types as gemini
 from openai import omit
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.lib.streaming.responses._responses import ResponseStreamState
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionMessageParam,
+    completion_create_params,
+)
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
@@ -19,6 +24,9 @@ from llmproxy.core.exchange import Json
 
 STREAMING = TypeAdapter(message_create_params.MessageCreateParamsStreaming)
 EVENTS: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)
+CHAT_STREAMING = TypeAdapter(completion_create_params.CompletionCreateParamsStreaming)
+CHAT_PLAIN = TypeAdapter(completion_create_params.CompletionCreateParamsNonStreaming)
+CHAT_MESSAGE: TypeAdapter[ChatCompletionMessageParam] = TypeAdapter(ChatCompletionMessageParam)
 PLAIN = TypeAdapter(message_create_params.MessageCreateParamsNonStreaming)
 
 
@@ -231,7 +239,18 @@ def _holds_all(events: list[Json], output: list[Json]) -> None:
             assert deltas == ("".join(texts) if said is None else said)
 
 
+def chat_request(body: Json) -> None:
+    """Check what a provider of chat completions gets, but for what other servers have besides."""
+    (CHAT_STREAMING if body.get("stream") else CHAT_PLAIN).validate_python(body, strict=True)
+    for message in body["messages"]:  # which the types have as an Iterable, to be checked later
+        chunks = message.get("content")
+        if isinstance(chunks, list):  # Mistral's
+            chunks = [chunk for chunk in chunks if chunk["type"] != "thinking"]
+        CHAT_MESSAGE.validate_python({**message, "content": chunks}, strict=True)
+
+
 REQUESTS: Mapping[str, Callable[[Json], None]] = {
+    "openai_chat": chat_request,
     "anthropic_messages": messages_request,
     "gemini": gemini_request,
 }
