@@ -21,6 +21,7 @@ from ...core.errors import UpstreamProtocolError
 from ...core.exchange import Json
 from ...core.usage import Usage
 from ...framing.sse import Event
+from .. import freeform
 from ..chat import (
     AnswerPart,
     Audio,
@@ -440,21 +441,11 @@ def _tool(tool: Tool, model: str) -> Json:
     # OpenAI wants an object's properties named, and some servers a schema.
     empty: Json = {"type": "object", "properties": {}}
     function["parameters"] = (
-        _freeform(tool.grammar) if tool.freeform else empty | (tool.parameters or {})
+        freeform.parameters(tool.grammar) if tool.freeform else empty | (tool.parameters or {})
     )
     if tool.strict:
         function["strict"] = True
     return {"type": "function", "function": function}
-
-
-def _freeform(grammar: Json | None) -> Json:
-    text: Json = {"type": "string"}
-    if grammar is not None:
-        text["description"] = (
-            f"The text as it is, which must follow this {grammar.get('syntax')} grammar:\n"
-            f"{grammar.get('definition')}"
-        )
-    return {"type": "object", "properties": {"input": text}, "required": ["input"]}
 
 
 def _add_effort(body: Json, request: ChatRequest, model: str) -> None:
