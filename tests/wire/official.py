@@ -150,7 +150,8 @@ def _adds_up(bodies: list[Json]) -> None:
     message = state.current_completion_snapshot.choices[0].message
     deltas = [choice["delta"] for body in bodies for choice in body["choices"]]
 
-    assert message.content == "".join(delta.get("content", "") for delta in deltas)
+    said = [delta["content"] for delta in deltas if delta.get("content") is not None]
+    assert message.content == ("".join(said) if said else None)
     for call in message.tool_calls or ():
         assert call.type == "function"
         assert isinstance(orjson.loads(call.function.arguments), dict)

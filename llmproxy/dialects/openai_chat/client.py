@@ -552,6 +552,7 @@ class Renderer:
         "_include_usage",
         "_limit",
         "_now",
+        "_opened",
         "_signatures",
         "_start",
         "_text_start",
@@ -562,6 +563,7 @@ class Renderer:
         self._include_usage = include_usage
         self._limit = limit
         self._now = now
+        self._opened = False
         self._start = b""
         self._text_start = b""
         self._frame_end = b""
@@ -575,8 +577,17 @@ class Renderer:
         """Give the answer as a `chat.completion`."""
         return render_response(response, now=self._now)
 
-    def feed(self, event: ChatEvent) -> bytes:  # noqa: C901, PLR0911 - one a case
+    def feed(self, event: ChatEvent) -> bytes:
         """Give the chunks for one event, maybe none."""
+        chunks = self._chunks(event)
+        if self._opened or not chunks:
+            return chunks
+        self._opened = True
+        # Clients begin a text at an empty one, so that OpenAI says null before anything else.
+        content = "" if isinstance(event, TextDelta | MessageEnded) else None
+        return self._delta({"role": "assistant", "content": content, "refusal": None}) + chunks
+
+    def _chunks(self, event: ChatEvent) -> bytes:  # noqa: C901, PLR0911 - one a case
         match event:
             case TextDelta():
                 return self._text_start + dumps(event.text) + b"}" + self._frame_end
@@ -616,7 +627,7 @@ class Renderer:
         self._text_start = self._start + b'{"index":0,"delta":{"content":'
         usage = b',"usage":null' if self._include_usage else b""
         self._frame_end = b',"logprobs":null,"finish_reason":null}]' + usage + b"}\n\n"
-        return self._delta({"role": "assistant", "content": "", "refusal": None})
+        return b""
 
     def _delta(self, delta: Json) -> bytes:
         return self._start + b'{"index":0,"delta":' + dumps(delta) + self._frame_end

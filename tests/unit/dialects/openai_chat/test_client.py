@@ -14,6 +14,7 @@ from llmproxy.core.exchange import Json
 from llmproxy.core.usage import Usage
 from llmproxy.dialects.chat import (
     BlockEnded,
+    ChatEvent,
     ChatResponse,
     Effort,
     Inline,
@@ -296,6 +297,7 @@ def test_what_a_stream_said_of_thinking_can_be_sent_back_as_it_was_signed() -> N
 def test_a_text_delta_is_the_same_chunk_that_json_would_make(text: str) -> None:
     renderer = Renderer(include_usage=True, now=1, limit=LIMIT)
     renderer.feed(MessageStarted(id='msg_"1', model="m\n"))
+    renderer.feed(TextDelta(text="first"))
 
     chunk = renderer.feed(TextDelta(text=text))
 
@@ -320,7 +322,7 @@ def test_a_provider_that_reports_no_usage_is_not_quoted_with_zeros() -> None:
 
     out = renderer.feed(MessageEnded(stop=Stop.END))
 
-    assert out.count(b"data: ") == 2
+    assert out.count(b"data: ") == 3
     assert out.endswith(b'"finish_reason":"stop"}],"usage":null}\n\ndata: [DONE]\n\n')
 
 
@@ -358,3 +360,31 @@ def test_extras_of_a_tool_call_that_are_no_signature_are_passed_over(extra: Any)
     (part,) = parse_request({"model": "m", "messages": [message]}).messages[0].parts
 
     assert part == ToolCall(id="c1", name="f", arguments={})
+
+
+@pytest.mark.parametrize(
+    ("event", "content"),
+    [
+        (TextDelta(text="Hi"), ""),
+        (MessageEnded(stop=Stop.END), ""),
+        (ToolCallStarted(index=0, id="call_1", name="weather"), None),
+        (ThinkingDelta(text="Hm."), None),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_a_stream_opens_with_empty_text_only_where_text_comes_first(
+    event: ChatEvent, content: str | None
+) -> None:
+    renderer = Renderer(include_usage=False, now=1, limit=LIMIT)
+
+    start = renderer.feed(MessageStarted(id="msg_1", model="m"))
+    first, *_ = renderer.feed(event).split(b"\n\n")
+    later = renderer.feed(TextDelta(text="there"))
+
+    assert start == b""
+    assert orjson.loads(first[6:])["choices"][0]["delta"] == {
+        "role": "assistant",
+        "content": content,
+        "refusal": None,
+    }
+    assert b"role" not in later
