@@ -146,7 +146,7 @@ class Provider:
     port: int = 0
     connections: int = 0
     open: int = 0
-    left: int = 0
+    broken_off: list[Request] = field(default_factory=list)
     stale: int = 0
     written: int = 0
     _script: list[Step | Answer] = field(default_factory=list)
@@ -155,6 +155,11 @@ class Provider:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _server: asyncio.Server | None = None
+
+    @property
+    def left(self) -> int:
+        """How many answers were broken off by the client; `broken_off` has their requests."""
+        return len(self.broken_off)
 
     @property
     def url(self) -> str:
@@ -243,7 +248,7 @@ class Provider:
         while (request := await _read(reader, connection)) is not None:
             self.requests.append(request)
             self._changed.set()
-            end = await self._play(self._scripted(request), reader, writer)
+            end = await self._play(request, reader, writer)
             if end is End.STALE:
                 if await reader.read(1):
                     self.stale += 1
@@ -276,10 +281,10 @@ class Provider:
         return answer({"error": {"message": "the script is over"}}, status=599)
 
     async def _play(
-        self, moves: Iterator[Move], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> End:
-        """Make the moves of a step; a client that closes its connection meanwhile ends it."""
-        playing = asyncio.ensure_future(self._moves(moves, writer))
+        """Make the moves of the request's step; a client that closes its connection meanwhile ends it."""
+        playing = asyncio.ensure_future(self._moves(self._scripted(request), writer))
         watching = asyncio.ensure_future(reader.read(1))
         try:
             await asyncio.wait({playing, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -287,18 +292,18 @@ class Provider:
                 return playing.result()
             assert not watching.result(), "the client spoke before it was answered"
         except ConnectionError:
-            self._note_left()
+            self._note_left(request)
             raise
         else:
-            self._note_left()
+            self._note_left(request)
             return End.CLOSE
         finally:
             playing.cancel()
             watching.cancel()
             await asyncio.gather(playing, watching, return_exceptions=True)
 
-    def _note_left(self) -> None:
-        self.left += 1
+    def _note_left(self, request: Request) -> None:
+        self.broken_off.append(request)
         self._changed.set()
 
     async def _moves(self, moves: Iterator[Move], writer: asyncio.StreamWriter) -> End:
