@@ -40,6 +40,7 @@ from llmproxy.dialects.openai_chat.client import (
     parse_request,
     render_response,
 )
+from llmproxy.framing.sse import parse_events
 
 LIMIT = 1 << 20
 
@@ -345,7 +346,8 @@ def test_a_streamed_tool_calls_signature_comes_with_its_start() -> None:
 
     out = renderer.feed(ToolCallStarted(index=0, id="c1", name="f", signature="c2ln", by="gemini"))
 
-    (call,) = orjson.loads(out.removeprefix(b"data: "))["choices"][0]["delta"]["tool_calls"]
+    *_, last = parse_events(out)
+    (call,) = orjson.loads(last.data)["choices"][0]["delta"]["tool_calls"]
     assert call["extra_content"] == {"google": {"thought_signature": "c2ln"}}
 
 

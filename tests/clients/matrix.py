@@ -1,0 +1,96 @@
+"""The clients and their cases, as rows."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+CASES = Path(__file__).parent / "cases"
+CASE = re.compile(
+    r"^(?:export )?(?:async )?(?:def |function |const )?case_(\w+) ?[(=]", re.MULTILINE
+)
+
+ALL = ("openai_chat", "anthropic_messages")
+"""The dialects of the vendors behind the gateway."""
+
+BEHIND: Mapping[str, tuple[str, ...]] = {
+    "openai_chat": ("openai_chat", "anthropic_messages"),
+    "anthropic_messages": ("anthropic_messages",),
+}
+"""The vendors' dialects in which each client dialect is served."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A program of `cases/`, and the dialect that it speaks, in which it asks the vendor itself."""
+
+    program: str
+    speaks: str
+
+    @property
+    def behind(self) -> tuple[str, ...]:
+        """The dialects of the vendors that the gateway can translate for it."""
+        return BEHIND[self.speaks]
+
+    @property
+    def environment(self) -> str:
+        """Where the program's libraries are."""
+        return ENVIRONMENTS.get(self.program, "vendors")
+
+
+ENVIRONMENTS: Mapping[str, str] = {
+    "with_instructor.py": "older",
+    "with_langchain.py": "frameworks",
+    "with_litellm.py": "frameworks",
+    "with_llama_index.py": "older",
+    "with_pydantic_ai.py": "frameworks",
+}
+
+CHAT, MESSAGES = "openai_chat", "anthropic_messages"
+
+CLIENTS: Mapping[str, Client] = {
+    "openai-python": Client(program="openai_chat.py", speaks=CHAT),
+    "openai-node": Client(program="openai_chat.mjs", speaks=CHAT),
+    "anthropic-python": Client(program="anthropic_messages.py", speaks=MESSAGES),
+    "anthropic-node": Client(program="anthropic_messages.mjs", speaks=MESSAGES),
+    "ai-sdk-openai-chat": Client(program="ai_sdk.mjs", speaks=CHAT),
+    "ai-sdk-compatible": Client(program="ai_sdk.mjs", speaks=CHAT),
+    "ai-sdk-anthropic": Client(program="ai_sdk.mjs", speaks=MESSAGES),
+    "langchain-openai": Client(program="with_langchain.py", speaks=CHAT),
+    "langchain-anthropic": Client(program="with_langchain.py", speaks=MESSAGES),
+    "llama-index-openai": Client(program="with_llama_index.py", speaks=CHAT),
+    "llama-index-openai-like": Client(program="with_llama_index.py", speaks=CHAT),
+    "llama-index-anthropic": Client(program="with_llama_index.py", speaks=MESSAGES),
+    "pydantic-ai-openai": Client(program="with_pydantic_ai.py", speaks=CHAT),
+    "pydantic-ai-anthropic": Client(program="with_pydantic_ai.py", speaks=MESSAGES),
+    "instructor-openai": Client(program="with_instructor.py", speaks=CHAT),
+    "instructor-anthropic": Client(program="with_instructor.py", speaks=MESSAGES),
+    "litellm-openai": Client(program="with_litellm.py", speaks=CHAT),
+    "litellm-anthropic": Client(program="with_litellm.py", speaks=MESSAGES),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Row:
+    """A case of a client, through the gateway to a vendor that speaks `behind`."""
+
+    client: str
+    case: str
+    behind: str
+
+    @property
+    def same(self) -> bool:
+        """Whether client and vendor speak the same dialect."""
+        return CLIENTS[self.client].speaks == self.behind
+
+    def __str__(self) -> str:
+        return f"{self.client}-{self.case}-{self.behind}"
+
+
+def rows() -> Iterator[Row]:
+    """Give each case of each client with each vendor."""
+    for name, client in CLIENTS.items():
+        cases = CASE.findall((CASES / client.program).read_text())
+        for behind in client.behind:
+            for case in cases:
+                yield Row(client=name, case=case, behind=behind)
