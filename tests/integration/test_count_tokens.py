@@ -48,6 +48,22 @@ async def test_an_anthropic_target_counts_itself(
     assert request.json == {"model": "claude-own", "messages": HELLO, "system": "Be brief."}
 
 
+async def test_a_count_below_a_providers_name_is_that_providers(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.then(answer(COUNTED))
+    gateway = await start(to(first, second, "second/gpt"))
+    body = {"model": "claude-own", "messages": HELLO}
+    headers = {**JSON, "anthropic-version": "2023-06-01"}
+
+    counted = await ask(gateway.port, f"/first{PATH}", body, headers)
+    estimated = await ask(gateway.port, f"/second{PATH}", body, headers)
+
+    assert counted.json == COUNTED
+    assert first.requests[0].json == body
+    assert estimated.headers["x-llmproxy-estimated"] == "true"
+
+
 async def test_a_count_is_a_request_and_no_tokens_used(
     start: Start, first: Provider, second: Provider
 ) -> None:

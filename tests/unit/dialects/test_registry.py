@@ -1,11 +1,14 @@
 """Which translator stands between which dialects."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
 from llmproxy.config.schema import LimitsConfig
 from llmproxy.core.errors import NotExpressible
 from llmproxy.core.exchange import Call, Target
+from llmproxy.dialects import registry
 from llmproxy.dialects.passthrough import Passthrough
 from llmproxy.dialects.registry import DIALECTS, translator, word
 from llmproxy.dialects.translation import Translation
@@ -38,7 +41,11 @@ def test_an_openai_client_is_translated_to_an_anthropic_provider() -> None:
     assert isinstance(between("openai_chat", "anthropic_messages"), Translation)
 
 
-def test_a_pair_that_nobody_translates_is_refused_in_the_vendors_words() -> None:
+def test_a_pair_that_nobody_translates_is_refused_in_the_vendors_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unspoken = replace(DIALECTS["anthropic_messages"], client=None)
+    monkeypatch.setattr(registry, "DIALECTS", {**DIALECTS, "anthropic_messages": unspoken})
     with pytest.raises(NotExpressible) as caught:
         word(
             call_of("anthropic_messages"),
