@@ -58,6 +58,7 @@ from ..chat import (
 from ..effort import effort_of, nearest
 from ..fields import Said, inexpressible, said
 from ..json_text import dumps
+from ..models import O_SERIES, OPENAI, REASONING, known_efforts, named
 from ..reading import DATA_URL
 from ..wire import part as part_of
 from . import wire
@@ -105,37 +106,19 @@ SAID: Mapping[str, Said] = {
 }
 
 
-def _named(*patterns: str) -> re.Pattern[str]:
-    """Match a model's name, also behind a vendor's (`openai/gpt-5`, `ft:gpt-4o`)."""
-    return re.compile(rf"(?:^|[/:])(?:{'|'.join(patterns)})", re.IGNORECASE)
-
-
-OPENAI = _named(r"gpt-\d", "chatgpt-", r"o\d(?![a-z0-9.])", "codex-")
-REASONING = _named(r"gpt-[5-9](?!\d)(?!\S*-chat)", r"o\d(?![a-z0-9.])", "codex-")
-O_SERIES = _named(r"o\d(?![a-z0-9.])")
 # Mistral's API, and vLLM with its tokenizer, are the strict ones: any unknown field is a 422.
-MISTRAL = _named(
+MISTRAL = named(
     r"(?:open-|labs-)?(?:mistral|mixtral|codestral|devstral|magistral|ministral|pixtral)"
 )
 # Whose servers have a switch for thinking, of one form.
-SWITCHED = _named("deepseek-", "glm-", "kimi-")
+SWITCHED = named("deepseek-", "glm-", "kimi-")
 # Whose servers refuse earlier answers without reasoning; an empty one will do.
-WANTING = _named("deepseek-", "kimi-")
+WANTING = named("deepseek-", "kimi-")
 # Its ids have a form of their own, which the model has learnt: `functions.NAME:NUMBER`.
-KIMI = _named("kimi-")
+KIMI = named("kimi-")
 # Served at these vendors' only through routers (OpenRouter, LiteLLM, Vercel), which take the marks.
 CLAUDE = re.compile("claude-", re.IGNORECASE)
 
-# The first that matches says which efforts a model knows, least first.
-EFFORTS: Sequence[tuple[re.Pattern[str], Sequence[Effort]]] = (
-    (_named(r"gpt-\d\S*-chat", r"gpt-[34]", "chatgpt-"), ()),
-    (_named(r"gpt-5-pro"), ("high",)),
-    (_named(r"gpt-5(?![.\d])"), ("minimal", "low", "medium", "high")),
-    (_named(r"gpt-5\.1(?!\d)(?!-codex-max)"), ("none", "low", "medium", "high")),
-    (_named(r"gpt-[5-9]"), ("none", "low", "medium", "high", "xhigh")),
-    (_named(r"o\d(?![a-z0-9.])", "codex-", "gpt-oss"), ("low", "medium", "high")),
-    (_named("deepseek-"), ("low", "medium", "high", "max")),
-)
 # What is understood elsewhere, where anything is.
 COMMON_EFFORTS: Sequence[Effort] = ("none", "low", "medium", "high")
 
@@ -450,7 +433,7 @@ def _tool(tool: Tool, model: str) -> Json:
 
 def _add_effort(body: Json, request: ChatRequest, model: str) -> None:
     effort, thinking = request.effort, request.thinking
-    known = next((efforts for name, efforts in EFFORTS if name.search(model)), None)
+    known = known_efforts(model)
     if thinking is not None and thinking.budget == 0:
         effort = "none"
     if effort == "none" and SWITCHED.search(model):
