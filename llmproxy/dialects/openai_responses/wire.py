@@ -21,7 +21,7 @@ PING: Final = b": ping\n\n"
 ENDS = frozenset({"response.completed", "response.incomplete"})
 BEFORE = frozenset({"response.created", "response.in_progress", "response.queued"})
 EMPTY_PARTS = frozenset({"response.content_part.added", "response.reasoning_summary_part.added"})
-SILENT_ITEMS = frozenset({"message", "reasoning"})
+SILENT_ITEMS = ("message", "reasoning")  # no set: a provider may say what has no hash
 
 
 def opening(event: Event, body: Any) -> Opening:

@@ -43,6 +43,7 @@ def test_what_is_no_object_is_no_content(data: bytes) -> None:
     [
         {"type": "response.output_text.delta", "delta": "a"},
         {"type": "response.output_item.added", "item": {"type": "function_call"}},
+        {"type": "response.output_item.added", "item": {"type": ["no", "name"]}},
         {"type": "response.web_search_call.searching"},
         {"type": "response.completed", "response": {"error": None}},
         {"type": "response.incomplete"},
