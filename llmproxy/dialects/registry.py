@@ -20,6 +20,7 @@ from .openai_chat import provider as openai_chat_provider
 from .openai_chat import wire as openai_chat_wire
 from .openai_chat.usage import tells_no_usage, with_usage, without_usage
 from .openai_responses import client as openai_responses_client
+from .openai_responses import provider as openai_responses_provider
 from .openai_responses import wire as openai_responses_wire
 from .passthrough import Passthrough, with_model
 from .sides import ClientSide, ProviderSide
@@ -60,6 +61,7 @@ DIALECTS: Mapping[str, Dialect] = {
         api="OpenAI's Responses API",
         wire=openai_responses_wire,
         client=openai_responses_client,
+        provider=openai_responses_provider,
     ),
     anthropic_messages_wire.DIALECT: Dialect(
         api="Anthropic's Messages API",

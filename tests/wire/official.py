@@ -17,7 +17,7 @@ from openai.types.chat import (
     ChatCompletionMessageParam,
     completion_create_params,
 )
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import Response, ResponseStreamEvent, response_create_params
 from pydantic import BaseModel, TypeAdapter
 
 from llmproxy.core.exchange import Json
@@ -168,6 +168,20 @@ def _chunks(stream: bytes) -> list[Json]:
     return [body for body in bodies if "error" not in body]
 
 
+RESPONSE_STREAMING = TypeAdapter(response_create_params.ResponseCreateParamsStreaming)
+RESPONSE_PLAIN = TypeAdapter(response_create_params.ResponseCreateParamsNonStreaming)
+
+
+def responses_request(body: Json) -> None:
+    """Check what a provider of OpenAI's responses gets."""
+    made: Json = dict(
+        (RESPONSE_STREAMING if body.get("stream") else RESPONSE_PLAIN).validate_python(body)
+    )
+    # what the types have as an Iterable is checked as it is read
+    for name in ("input", "tools"):
+        assert len(list(made.get(name, ()))) == len(body.get(name, ()))
+
+
 RESPONSE_EVENT = TypeAdapter[ResponseStreamEvent](ResponseStreamEvent)
 _PREFIXES = {
     "message": "msg_",
@@ -254,6 +268,7 @@ REQUESTS: Mapping[str, Callable[[Json], None]] = {
     "openai_chat": chat_request,
     "anthropic_messages": messages_request,
     "gemini": gemini_request,
+    "openai_responses": responses_request,
 }
 """Takes the body of a request to a provider of the dialect."""
 
