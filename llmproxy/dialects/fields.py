@@ -188,7 +188,7 @@ def said_table(table: Mapping[str, Said]) -> str:
 
 def _fate(row: Asked, said: Mapping[str, Said]) -> Fate:
     """Give what becomes of a field in the end: the kindest of its meanings' fates."""
-    fates = [said[meaning].fate for meaning in row.means]
+    fates = [said[meaning].fate for meaning in row.means if meaning in said]
     for fate in Fate:
         if fate in fates:
             return fate

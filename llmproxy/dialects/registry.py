@@ -12,6 +12,7 @@ from .anthropic_messages import foreign as anthropic_messages_foreign
 from .anthropic_messages import provider as anthropic_messages_provider
 from .anthropic_messages import wire as anthropic_messages_wire
 from .fields import asked_table, in_document, said_table
+from .gemini import client as gemini_client
 from .gemini import provider as gemini_provider
 from .gemini import wire as gemini_wire
 from .json_text import dumps
@@ -74,6 +75,7 @@ DIALECTS: Mapping[str, Dialect] = {
     gemini_wire.DIALECT: Dialect(
         api="Gemini's API",
         wire=gemini_wire,
+        client=gemini_client,
         provider=gemini_provider,
     ),
 }

@@ -264,6 +264,33 @@ def chat_request(body: Json) -> None:
         CHAT_MESSAGE.validate_python({**message, "content": chunks}, strict=True)
 
 
+def gemini_answer(body: Json) -> None:
+    """Check what a Gemini client gets for a plain request."""
+    if "error" in body:
+        assert set(body["error"]) == {"code", "message", "status"}
+        return
+
+    _unchanged(gemini.GenerateContentResponse, body)
+
+    assert body["candidates"][0]["finishReason"]
+
+
+def gemini_stream(request: Json, stream: bytes) -> None:
+    """Check the answers that a Gemini client gets one after the other."""
+    events = [event for event in stream.split(b"\n\n") if event]
+    bodies = [json.loads(event.removeprefix(b"data: ")) for event in events]
+    answers = [body for body in bodies if "error" not in body]
+
+    for body in answers:
+        _unchanged(gemini.GenerateContentResponse, body)
+        assert body["candidates"][0]["content"]["parts"]  # or the SDK's chats forget the turn
+    assert len({(body.get("responseId"), body["modelVersion"]) for body in answers}) <= 1
+    whole = len(answers) == len(bodies)
+    ends = ["finishReason" in body["candidates"][0] for body in answers]
+    assert ends == [whole and i == len(ends) - 1 for i in range(len(ends))]
+    assert all(("usageMetadata" in body) <= end for body, end in zip(answers, ends, strict=True))
+
+
 REQUESTS: Mapping[str, Callable[[Json], None]] = {
     "openai_chat": chat_request,
     "anthropic_messages": messages_request,
@@ -276,6 +303,7 @@ ANSWERS: Mapping[str, Callable[[Json], None]] = {
     "openai_chat": chat_answer,
     "anthropic_messages": messages_answer,
     "openai_responses": responses_answer,
+    "gemini": gemini_answer,
 }
 """Takes the whole answer that a client of the dialect gets, or the error."""
 
@@ -283,5 +311,6 @@ STREAMS: Mapping[str, Callable[[Json, bytes], None]] = {
     "openai_chat": chat_stream,
     "anthropic_messages": messages_stream,
     "openai_responses": responses_stream,
+    "gemini": gemini_stream,
 }
 """Takes the request of a client of the dialect and the stream that it gets, errors included."""
