@@ -8,7 +8,7 @@ import pytest
 
 from .conftest import CLIENTS_FOLDER, ENVIRONMENT, INSTALLED, NODE, ROOT, Stage
 
-pytestmark = pytest.mark.clients
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]  # a client runs all its cases at once
 
 PAPER = (ROOT / "docs" / "clients.md").read_text()
 ADDRESS = "http://127.0.0.1:8080"
