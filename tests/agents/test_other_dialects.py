@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.gateway import model, provider
 
-from . import chat, messages, shell
+from . import chat, gemini, messages, responses, shell
 from .agent import CLAUDE_MODEL, Run, claude, codex
 from .trial import ANSWER, PROMPT, Ask, Script, through
 
@@ -31,8 +31,13 @@ def at_openai(api: str) -> str:
     ("ask", "script", "kind", "more"),
     [
         pytest.param(ask_claude, chat, "openai", at_openai("chat"), id="claude-code-chat"),
+        pytest.param(
+            ask_claude, responses, "openai", at_openai("responses"), id="claude-code-responses"
+        ),
+        pytest.param(ask_claude, gemini, "gemini", "", id="claude-code-gemini"),
         pytest.param(ask_codex, chat, "openai", at_openai("chat"), id="codex-chat"),
         pytest.param(ask_codex, messages, "anthropic", "", id="codex-messages"),
+        pytest.param(ask_codex, gemini, "gemini", "", id="codex-gemini"),
     ],
 )
 async def test_a_tool_loop_works(
@@ -53,6 +58,7 @@ async def test_a_tool_loop_works(
     [
         pytest.param(chat, "openai", at_openai("chat"), id="chat"),
         pytest.param(messages, "anthropic", "", id="messages"),
+        pytest.param(gemini, "gemini", "", id="gemini"),
     ],
 )
 async def test_codex_gets_the_text_for_a_tool_that_takes_text(
