@@ -79,6 +79,10 @@ TOO_LONG = (
     "exceeds the maximum number of tokens",
 )
 
+# Google says the rest in details: https://google.aip.dev/193#errorinfo
+KEY_INVALID = "API_KEY_INVALID"  # under a 400
+PER_DAY = "PerDay"  # in the name of a quota that is spent until tomorrow
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorFields:
@@ -141,12 +145,19 @@ def _judged(
     wait: float | None,
 ) -> UpstreamStatusError:
     fields = error_fields(body)
+    details = _details(body)
     told = status
     if status == 400 and fields.message.startswith(NO_MONEY):
         status = 402
+    if status == 400 and details.reason == KEY_INVALID:
+        status = 401
+    if wait is None:
+        wait = details.wait
     too_long = status == 400 and _is_too_long(fields)
     ours = status in {401, 402, 403}
     key_fault = _key_fault(status, fields)
+    if key_fault is KeyFault.RATE_LIMITED and details.per_day:
+        key_fault = KeyFault.EXHAUSTED
     if key_fault is KeyFault.EXHAUSTED:
         wait = None  # what is said of the limit does not bring the money back
     retryable, fails_over, blames = _judgement(status, too_long=too_long, wait=wait)
@@ -233,6 +244,35 @@ def error_fields(body: bytes) -> ErrorFields:
         code=_word(error.get("code")),
         param=_word(error.get("param")),
     )
+
+
+class _Details(NamedTuple):
+    """What Google says beside an error's message."""
+
+    reason: str = ""
+    wait: float | None = None
+    per_day: bool = False
+
+
+def _details(body: bytes) -> _Details:
+    """Read an error's details; never raises."""
+    found = _Details()
+    listed = _error_object(body).get("details")
+    for one in listed if isinstance(listed, list) else []:
+        if not isinstance(one, dict):
+            continue
+        if reason := _word(one.get("reason")):
+            found = found._replace(reason=reason)
+        if delay := _word(one.get("retryDelay")):
+            with suppress(ValueError):
+                seconds = float(delay.removesuffix("s"))
+                if 0 <= seconds < inf:
+                    found = found._replace(wait=min(seconds, LONGEST_WAIT))
+        violations = one.get("violations")
+        for violation in violations if isinstance(violations, list) else []:
+            if isinstance(violation, dict) and PER_DAY in (_word(violation.get("quotaId")) or ""):
+                found = found._replace(per_day=True)
+    return found
 
 
 def _error_object(body: bytes) -> Json:

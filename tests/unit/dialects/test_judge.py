@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmproxy.core.errors import UpstreamStatusError
+from llmproxy.core.errors import KeyFault, UpstreamStatusError
 from llmproxy.dialects.errors import render_event
 from llmproxy.dialects.judge import error_fields, judge, retry_after, stream_error
 
@@ -238,3 +238,48 @@ def test_no_wait_is_too_odd_to_be_read(text: str) -> None:
     wait = retry_after({"retry-after": text}, NOW)
 
     assert wait is None or 0 <= wait <= 86_400
+
+
+def google(status: int, *details: Any, message: str = "m") -> UpstreamStatusError:
+    return judged(status, error(code=status, message=message, details=list(details)))
+
+
+def test_googles_400_for_a_key_is_about_our_own_key() -> None:
+    found = google(400, {"@type": "ErrorInfo", "reason": "API_KEY_INVALID"})
+
+    assert found.ours
+    assert found.key_fault is KeyFault.REFUSED
+    assert found.fails_over
+
+
+def test_googles_wait_stands_in_the_details() -> None:
+    found = google(429, {"@type": "RetryInfo", "retryDelay": "37.5s"})
+
+    assert found.retry_after == 37.5
+    assert found.key_fault is KeyFault.RATE_LIMITED
+
+
+def test_a_quota_of_googles_per_day_is_spent_not_busy() -> None:
+    per_day = {"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}
+    per_minute = {"violations": [{"quotaId": "GenerateRequestsPerMinutePerProjectPerModel"}]}
+
+    assert google(429, per_minute).key_fault is KeyFault.RATE_LIMITED
+    spent = google(429, per_minute, per_day, {"retryDelay": "37s"})
+    assert spent.key_fault is KeyFault.EXHAUSTED
+    assert spent.retry_after is None
+
+
+@pytest.mark.parametrize(
+    "detail", [None, 7, {"retryDelay": "soon"}, {"retryDelay": "-1s"}, {"violations": [None, {}]}]
+)
+def test_details_of_another_form_say_nothing(detail: Any) -> None:
+    found = google(429, detail)
+
+    assert found.retry_after is None
+    assert found.key_fault is KeyFault.RATE_LIMITED
+
+
+def test_a_prompt_too_long_for_gemini_may_fit_elsewhere() -> None:
+    words = "The input token count exceeds the maximum number of tokens allowed 1048576."
+
+    assert google(400, message=words).fails_over
