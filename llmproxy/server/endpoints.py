@@ -89,6 +89,18 @@ ENDPOINTS = (
         operation=Operation.CHAT,
         dialect="gemini",
     ),
+    Endpoint(
+        method="POST",
+        path="/v1/models/{model:.+}:generateContent",
+        operation=Operation.CHAT,
+        dialect="gemini",
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/models/{model:.+}:streamGenerateContent",
+        operation=Operation.CHAT,
+        dialect="gemini",
+    ),
     # https://platform.openai.com/docs/api-reference/completions
     Endpoint(
         method="POST",
@@ -111,6 +123,16 @@ ENDPOINTS = (
     Endpoint(method="GET", path="/v1/chat/completions", operation=Operation.PASS),
     Endpoint(method="GET", path="/v1/models", operation=Operation.LIST_MODELS),
     Endpoint(method="GET", path="/v1/models/{model:.+}", operation=Operation.SHOW_MODEL),
+    # https://ai.google.dev/api/models
+    Endpoint(
+        method="GET", path="/v1beta/models", operation=Operation.LIST_MODELS, dialect="gemini"
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1beta/models/{model:.+}",
+        operation=Operation.SHOW_MODEL,
+        dialect="gemini",
+    ),
     # https://platform.openai.com/docs/guides/realtime-websocket
     Endpoint(method="GET", path="/v1/realtime", operation=Operation.REALTIME),
     Endpoint(

@@ -39,6 +39,8 @@ async def _serve(request: web.Request, *, counts: bool) -> web.StreamResponse:
     config = plan.config
     endpoint, model = find("POST", exchange.endpoint)
     assert endpoint is not None
+    if exchange.endpoint.endswith(STREAM_PATH) and request.query.get("alt") != "sse":
+        raise InvalidRequest("a stream comes as events here, not as an array: ask with ?alt=sse")
     call = parse_call(
         await read_body(request, exchange, config.limits),
         dialect=exchange.dialect,

@@ -29,6 +29,9 @@ async def list_models(request: web.Request) -> web.Response:
                 "last_id": names[-1] if names else None,
             },
         )
+    if request[EXCHANGE].dialect == "gemini":
+        # https://ai.google.dev/api/models
+        return _json(request, {"models": [_gemini(name) for name in names]})
     # https://platform.openai.com/docs/api-reference/models/list
     return _json(request, {"object": "list", "data": [_openai(request, name) for name in names]})
 
@@ -41,6 +44,8 @@ async def show_model(request: web.Request) -> web.Response:
     request.app[SERVICES].plan.routes.resolve(name, exchange.principal)
     if exchange.dialect == "anthropic_messages":
         return _json(request, _anthropic(name))
+    if exchange.dialect == "gemini":
+        return _json(request, _gemini(name))
     return _json(request, _openai(request, name))
 
 
@@ -76,6 +81,14 @@ def _openai(request: web.Request, name: str) -> Json:
 
 def _anthropic(name: str) -> Json:
     return {"type": "model", "id": name, "display_name": name, "created_at": EPOCH}
+
+
+def _gemini(name: str) -> Json:
+    return {
+        "name": f"models/{name}",
+        "displayName": name,
+        "supportedGenerationMethods": ["generateContent"],
+    }
 
 
 def _json(request: web.Request, body: Json) -> web.Response:

@@ -76,8 +76,15 @@ class Catalog:
 
 
 def _ids(body: object) -> list[str]:
-    """Read OpenAI's and Anthropic's shape alike: `{"data": [{"id": …}, …]}`."""
-    rows = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(rows, list):
-        raise ValueError("no list of models")  # noqa: TRY004  # caught as any other bad answer
-    return [row["id"] for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+    """
+    Read the ids in a list of models.
+
+    OpenAI's and Anthropic's are alike, `{"data": [{"id": …}, …]}`; Gemini's is
+    `{"models": [{"name": "models/…"}, …]}`.
+    """
+    for rows_name, name, prefix in (("data", "id", ""), ("models", "name", "models/")):
+        rows = body.get(rows_name) if isinstance(body, dict) else None
+        if isinstance(rows, list):
+            ids = [row.get(name) for row in rows if isinstance(row, dict)]
+            return [one.removeprefix(prefix) for one in ids if isinstance(one, str)]
+    raise ValueError("no list of models")

@@ -437,6 +437,25 @@ async def test_the_list_of_models_in_anthropic_s_shape(start: Start) -> None:
     assert one.json == listed.json["data"][0]
 
 
+async def test_the_list_of_models_in_gemini_s_shape(start: Start) -> None:
+    gateway = await start(simple())
+
+    listed = await gateway.get("/v1beta/models")
+    one = await gateway.get("/v1beta/models/gpt-4")
+
+    assert [row["name"] for row in listed.json["models"]] == ["models/gpt-4", "models/gpt-5"]
+    assert one.json == listed.json["models"][0]
+
+
+async def test_a_stream_of_gemini_s_is_asked_for_as_events(start: Start) -> None:
+    gateway = await start(simple())
+
+    answer = await ask(gateway.port, "/v1beta/models/gpt-4:streamGenerateContent", {"contents": []})
+
+    assert answer.status == 400
+    assert "?alt=sse" in answer.json["error"]["message"]
+
+
 async def test_a_key_lists_only_what_it_may_use(start: Start) -> None:
     gateway = await start(simple(more=KEYS))
     key = {"authorization": "Bearer hashed-key"}

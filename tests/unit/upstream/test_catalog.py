@@ -136,3 +136,9 @@ async def test_a_list_that_cannot_be_had_is_told_in_the_log(
     assert [record.getMessage() for record in caplog.records] == [
         "no list of models from a (UpstreamConnectError: down)"
     ]
+
+
+async def test_geminis_list_is_read_as_well() -> None:
+    body = b'{"models": [{"name": "models/m1"}, {"name": "tunedModels/m2"}, {"no": "name"}]}'
+
+    assert await catalog(Scripted(Said(body)), Hand()).models("a") == ["m1", "tunedModels/m2"]

@@ -1,0 +1,104 @@
+"""The official Gemini SDK against the command, on models of another vendor and of its own."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from google import genai
+from google.genai import errors, types
+
+from llmproxy.testing.answers import (
+    anthropic_error,
+    anthropic_plain,
+    anthropic_stream,
+    anthropic_tool_events,
+)
+from llmproxy.testing.provider import Provider, answer, stream
+from tests.support.gateway import Command, model, provider
+
+from .conftest import Serve
+
+# the SDK makes its own class of aiohttp's session
+pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")
+
+
+@pytest.fixture
+async def gateway(serve: Serve, anthropic: Provider) -> Command:
+    """The command with a provider of Anthropic's kind."""
+    return await serve(
+        provider("anthropic", anthropic.url, kind="anthropic")
+        + model("claude", "anthropic/claude-sonnet-4-5")
+    )
+
+
+@pytest.fixture
+async def client(gateway: Command) -> AsyncIterator[Any]:
+    """The SDK, its base_url changed; it repeats nothing by itself."""
+    made = genai.Client(
+        api_key="none",
+        http_options=types.HttpOptions(
+            base_url=gateway.url, retry_options=types.HttpRetryOptions(attempts=1)
+        ),
+    )
+    yield made.aio
+    await made.aio.aclose()
+
+
+async def test_a_plain_answer(client: Any, anthropic: Provider) -> None:
+    anthropic.then(anthropic_plain("Hello"))
+
+    said = await client.models.generate_content(model="claude", contents="Hi")
+
+    assert said.text == "Hello"
+    assert said.candidates[0].finish_reason is types.FinishReason.STOP
+
+
+async def test_a_chat_that_streams_sends_its_turns_back(client: Any, anthropic: Provider) -> None:
+    anthropic.then(anthropic_stream("Hel", "lo"), anthropic_stream("Bye"))
+    chat = client.chats.create(model="claude")
+
+    said = []
+    for words in ("Hi", "And?"):
+        async for chunk in await chat.send_message_stream(words):
+            said.append(chunk.text)  # noqa: PERF401 - the SDK's stream, as it is written
+
+    assert "".join(filter(None, said)) == "HelloBye"
+    turns = anthropic.requests[-1].json["messages"]
+    assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
+    assert turns[1]["content"] == [{"type": "text", "text": "Hello"}]
+
+
+async def test_a_streamed_function_call(client: Any, anthropic: Provider) -> None:
+    anthropic.then(stream(*anthropic_tool_events("weather", ['{"ci', 'ty": "Oslo"}'])))
+    declared = types.FunctionDeclaration(
+        name="weather",
+        parameters=types.Schema(
+            type=types.Type.OBJECT, properties={"city": types.Schema(type=types.Type.STRING)}
+        ),
+    )
+    config = types.GenerateContentConfig(tools=[types.Tool(function_declarations=[declared])])
+
+    calls: list[Any] = []
+    async for chunk in await client.models.generate_content_stream(
+        model="claude", contents="Weather in Oslo?", config=config
+    ):
+        calls += chunk.function_calls or []
+
+    assert [(call.name, call.args) for call in calls] == [("weather", {"city": "Oslo"})]
+
+
+async def test_a_providers_error_is_of_the_sdks_class(client: Any, anthropic: Provider) -> None:
+    anthropic.then(answer(anthropic_error("bad", kind="invalid_request_error"), status=400))
+
+    with pytest.raises(errors.ClientError) as caught:
+        await client.models.generate_content(model="claude", contents="Hi")
+
+    assert (caught.value.code, caught.value.status) == (400, "INVALID_ARGUMENT")
+
+
+async def test_the_models_are_listed(client: Any) -> None:
+    names = [one.name async for one in await client.models.list()]
+    one = await client.models.get(model="claude")
+
+    assert names == ["models/claude"]
+    assert one.name == "models/claude"
