@@ -115,6 +115,12 @@ ROWS: Mapping[type[BaseException], Row] = {
     DeadlineExceeded: _LATE,
 }
 
+# On which Anthropic's SDKs, which open threads by themselves, go on without one.
+NO_THREADS: Mapping[str, object] = {
+    "error_code": "thread_unsupported_request",
+    "unsupported": ["thread"],
+}
+
 # Google's names of statuses: https://cloud.google.com/apis/design/errors#handling_errors
 GEMINI_STATUS: Mapping[int, str] = {
     401: "UNAUTHENTICATED",
@@ -155,7 +161,7 @@ def render_error(error: BaseException, dialect: str, request_id: str) -> ErrorAn
     cause = error.cause if isinstance(error, AllAttemptsFailed) else error
     if isinstance(cause, UpstreamStatusError) and cause.verbatim:
         return _verbatim(error, cause)
-    said = _say(cause, request_id)
+    said = _say(cause, dialect, request_id)
     status = _status(said.row, dialect)
     body = _own_words(cause, dialect) or orjson.dumps(_shape(said, dialect, request_id))
     return ErrorAnswer(status=status, headers=_headers(error, cause), body=body)
@@ -176,7 +182,7 @@ def render_event(error: BaseException, dialect: str, request_id: str) -> bytes:
     if own_words is not None:
         data = own_words.translate(None, b"\r\n")  # JSON has line breaks between its tokens only
     else:
-        shape = _shape(_say(cause, request_id), dialect, request_id)
+        shape = _shape(_say(cause, dialect, request_id), dialect, request_id)
         if dialect == RESPONSES:  # flat as documented, and nested, which its SDKs raise
             shape = {**shape["error"], **shape, "type": "error", "sequence_number": 0}
         data = orjson.dumps(shape)
@@ -184,13 +190,16 @@ def render_event(error: BaseException, dialect: str, request_id: str) -> bytes:
     return named + b"data: " + data + b"\n\n"
 
 
-def _say(error: BaseException, request_id: str) -> _Said:
+def _say(error: BaseException, dialect: str, request_id: str) -> _Said:
     row = next((ROWS[kind] for kind in type(error).__mro__ if kind in ROWS), None)
     if row is None or not isinstance(error, LLMProxyError):
         where = f"; request id {request_id}" if request_id else ""
         return _Said(row=_INTERNAL, message=f"internal error{where}")
     if isinstance(error, UpstreamStatusError):
-        return _Said(row=_status_row(error), message=error.message, param=error.param)
+        row = _status_row(error)
+        if error.status == 503 and error.dialect != dialect:
+            row = _REFUSED  # each vendor has a word of its own for it
+        return _Said(row=row, message=error.message, param=error.param)
     param = error.param if isinstance(error, RequestError) else None
     return _Said(row=row, message=error.message, param=param)
 
@@ -235,6 +244,8 @@ def _shape(said: _Said, dialect: str, request_id: str) -> Json:
             "type": "error",
             "error": {"type": said.row.anthropic, "message": said.message},
         }
+        if said.param == "thread":
+            shape["error"]["details"] = NO_THREADS
         return {**shape, "request_id": request_id} if request_id else shape
     if dialect == GEMINI:
         code = said.row.status

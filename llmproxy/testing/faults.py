@@ -458,10 +458,10 @@ ROWS: tuple[Row, ...] = (
             fault=f"status {status}",
             moment=Moment.BEFORE_CONTENT,
             says=(Status(status, "api_error"),),
-            seen=passed(status, Word.FAILED),
+            seen=passed(status, word),
             judged=SICK,
         )
-        for status in (500, 503)
+        for status, word in ((500, Word.FAILED), (503, Word.BUSY))
     ),
     *(
         Row(

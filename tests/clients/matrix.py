@@ -71,12 +71,6 @@ CLIENTS: Mapping[str, Client] = {
     "litellm-anthropic": Client(program="with_litellm.py", speaks=MESSAGES),
 }
 
-NOT_YET: Mapping[tuple[str, str, str], str] = {
-    ("anthropic-", "tool_runner", CHAT): "without error.details the SDK keeps to its thread",
-    ("anthropic-", "error_overloaded", CHAT): "a 503 is 529 in Anthropic's words",
-}
-"""What is not equal yet, by how client and case begin and by the vendor's dialect."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Row:

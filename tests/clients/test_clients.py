@@ -9,7 +9,7 @@ from _pytest.mark import ParameterSet
 from llmproxy.testing.provider import Request
 
 from .conftest import DIRECT, Stage
-from .matrix import NOT_YET, Row, rows
+from .matrix import Row, rows
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]  # a client runs all its cases at once
 
@@ -37,16 +37,8 @@ def left(case: str) -> bool:
 def params(given: Iterable[Row]) -> list[ParameterSet]:
     """Keep the rows of a client in one worker, which runs its program once."""
     return [
-        pytest.param(row, id=str(row), marks=[pytest.mark.xdist_group(row.client), *not_yet(row)])
-        for row in given
+        pytest.param(row, id=str(row), marks=[pytest.mark.xdist_group(row.client)]) for row in given
     ]
-
-
-def not_yet(row: Row) -> Iterator[pytest.MarkDecorator]:
-    """Mark what is known to be unequal; it may hold for one of a row's tests."""
-    for (client, case, behind), why in NOT_YET.items():
-        if row.client.startswith(client) and row.case.startswith(case) and row.behind == behind:
-            yield pytest.mark.xfail(reason=why, strict=False)
 
 
 @pytest.fixture(params=params(rows()))

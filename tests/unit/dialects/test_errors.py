@@ -320,6 +320,22 @@ def test_an_error_in_the_clients_dialect_passes_as_it_came(
     assert (answer.status, answer.body) == (status, body)
 
 
+def test_each_dialect_has_its_own_word_for_a_provider_that_cannot_serve_now() -> None:
+    far = render_error(answered(503, OPENAI, OPENAI_BODY), ANTHROPIC, "r")
+    own = render_error(answered(503, ANTHROPIC, ANTHROPIC_BODY), ANTHROPIC, "r")
+
+    assert (far.status, parsed(far)["error"]["type"]) == (529, "overloaded_error")
+    assert (own.status, own.body) == (503, ANTHROPIC_BODY)
+
+
+def test_anthropics_sdks_are_told_to_go_on_without_a_thread() -> None:
+    error = NotExpressible("thread cannot be translated", param="thread")
+
+    details = parsed(render_error(error, ANTHROPIC, "r"))["error"]["details"]
+
+    assert details == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+
+
 def test_an_openai_client_never_sees_529() -> None:
     same = render_error(answered(529, OPENAI, OPENAI_BODY), OPENAI, "r")
     other = render_error(answered(529, ANTHROPIC, ANTHROPIC_BODY), OPENAI, "r")
@@ -401,7 +417,7 @@ def test_an_anthropic_error_reaches_an_openai_client_in_its_words(
         (413, "request_too_large", "ContentTooLargeError"),
         (429, "rate_limit_error", "RateLimitError"),
         (500, "api_error", "InternalServerError"),
-        (503, "api_error", "ServiceUnavailableError"),
+        (503, "overloaded_error", "OverloadedError"),
     ],
 )
 def test_an_openai_error_reaches_an_anthropic_client_in_its_words(
