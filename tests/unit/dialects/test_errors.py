@@ -417,7 +417,6 @@ def test_an_anthropic_error_reaches_an_openai_client_in_its_words(
         (413, "request_too_large", "ContentTooLargeError"),
         (429, "rate_limit_error", "RateLimitError"),
         (500, "api_error", "InternalServerError"),
-        (503, "overloaded_error", "OverloadedError"),
     ],
 )
 def test_an_openai_error_reaches_an_anthropic_client_in_its_words(
