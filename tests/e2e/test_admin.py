@@ -253,7 +253,9 @@ async def test_the_route_of_a_model_is_told_with_what_stands_in_its_way(
     assert first["obstacles"][0].startswith("the circuit is open: 1 failure")
     assert first["clients"] == {
         "/v1/chat/completions": "as it is",
-        "/v1/messages": "passed over: not translated",
+        "/v1/responses": "as it is",
+        "/v1/messages": "translated",
+        "/v1beta/models/{model}:generateContent": "translated",
     }
     assert second["obstacles"] == []
 

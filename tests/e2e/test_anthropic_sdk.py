@@ -170,12 +170,15 @@ async def test_the_gateway_s_own_errors_are_the_sdk_s_classes(serve: Serve, both
     assert isinstance(await error("nobody", "sk-client-key"), sdk.NotFoundError)
 
 
-async def test_a_model_that_only_openai_has_is_a_400_that_says_so(
+async def test_what_only_anthropic_can_do_is_a_400_that_names_it_elsewhere(
     client: sdk.AsyncAnthropic,
 ) -> None:
-    with pytest.raises(sdk.BadRequestError, match="openai"):
+    with pytest.raises(sdk.BadRequestError, match="container"):
         await client.messages.create(
-            model="openai/gpt-4", max_tokens=64, messages=[{"role": "user", "content": "Hi"}]
+            model="openai/gpt-4",
+            max_tokens=64,
+            messages=[{"role": "user", "content": "Hi"}],
+            extra_body={"container": "container_1"},
         )
 
 

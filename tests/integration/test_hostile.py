@@ -137,7 +137,7 @@ async def test_no_request_chooses_where_a_key_goes(start: Start, first: Provider
 
         assert elsewhere.connections == 0
     assert statuses <= {200, 400, 404}
-    assert {asked.target.partition("?")[0] for asked in first.requests} == {CHAT}
+    assert all(asked.target.startswith(CHAT) for asked in first.requests)
     assert {asked.header("host") for asked in first.requests} == {f"127.0.0.1:{first.port}"}
     assert not any(elsewhere.url in str(asked.headers) for asked in first.requests)
 

@@ -503,7 +503,7 @@ async def test_what_is_not_served_leaves_the_connection_as_it_is(
 async def test_requests_sent_together_are_answered_in_order(start: Start, first: Provider) -> None:
     gateway = await open_gateway(start, first)
     async with Client(gateway.port) as client:
-        await client.send(GOOD + target(b"/nothing") + GOOD)
+        await client.send(GOOD + target(b"/v1/v1/chat/completions") + GOOD)
         statuses = [(await client.answer()).status for _ in range(3)]
 
     assert statuses == [200, 404, 200]

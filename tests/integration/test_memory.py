@@ -76,10 +76,10 @@ async def test_what_a_client_asked_is_gone_when_it_has_ended(
 
 async def test_an_unknown_path_leaves_nothing(start: Start, first: Provider) -> None:
     gateway = await start(provider("p", first.url) + model("gpt-4", "p/gpt-4"))
-    await gateway.get("/v1/nothing")
+    await gateway.get("/v1/v1/models")
 
     with Left() as left:
-        await gateway.get("/v1/nothing")
+        await gateway.get("/v1/v1/models")
         await gateway.ended(2)
         found = left.found
 

@@ -100,7 +100,7 @@ async def test_a_failure_behind_the_pings_is_the_last_event_in_the_provider_s_wo
         await client.until(b"\n\n\r\n")  # the first ping
         go.set()
         sent, complete = await client.chunks()
-        await client.post("/v1/nowhere", {})
+        await client.post("/v1/v1/chat/completions", {})
         after = await client.answer()
 
     assert head.status == 200

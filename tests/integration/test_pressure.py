@@ -159,7 +159,7 @@ async def test_a_client_that_does_not_read_a_plain_answer_is_dropped_too(
 
 async def test_a_client_that_reads_no_error_is_dropped(start: Start, first: Provider) -> None:
     gateway = await start(one(first) + '\n[timeouts]\nclient_stall = "200ms"\n')
-    many = request("POST", "/v1/nowhere", b"{}", {}) * 4000
+    many = request("POST", "/v1/v1/chat/completions", b"{}", {}) * 4000
 
     async with Client(gateway.port, receive_buffer=4096) as client:
         with pytest.raises(ConnectionError):

@@ -683,12 +683,13 @@ async def test_a_target_that_cannot_take_the_dialect_is_passed_over(
     )
     gateway = await start(text)
 
-    answered, refused = await gateway.message(), await gateway.message("none")
+    answered = await gateway.message(container="container_1")
+    refused = await gateway.message("none", container="container_1")
 
     assert answered.status == 200
     assert refused.status == 400
     assert refused.json["error"]["type"] == "invalid_request_error"
-    assert "openai" in refused.json["error"]["message"]
+    assert "container" in refused.json["error"]["message"]
     assert first.connections == 0
 
 
