@@ -35,11 +35,12 @@ def _run(options: argparse.Namespace) -> int:
 
 VERB = Verb(
     manual="""\
-Looks for OPENAI_API_KEY, ANTHROPIC_API_KEY, GROQ_API_KEY, MISTRAL_API_KEY, DEEPSEEK_API_KEY,
-OPENROUTER_API_KEY, XAI_API_KEY and OLLAMA_HOST, and writes what `serve` does without a file, as a
-file to change. Keys are written as references to their variables, never themselves. With none of
-them the file has the built-in mock. LLMPROXY_OPENAI_BASE_URL and LLMPROXY_ANTHROPIC_BASE_URL
-give other addresses. A file that exists is never touched.""",
+Looks for OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY, GROQ_API_KEY, MISTRAL_API_KEY,
+DEEPSEEK_API_KEY, OPENROUTER_API_KEY, XAI_API_KEY and OLLAMA_HOST, and writes what `serve` does
+without a file, as a file to change. Keys are written as references to their variables, never
+themselves. With none of them the file has the built-in mock. LLMPROXY_OPENAI_BASE_URL,
+LLMPROXY_ANTHROPIC_BASE_URL and LLMPROXY_GEMINI_BASE_URL give other addresses. A file that exists
+is never touched.""",
     epilog="""\
 examples:
   llmproxy init && llmproxy check

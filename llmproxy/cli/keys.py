@@ -41,7 +41,8 @@ VERB = Verb(
     manual="""\
 `keys new` prints a key of 256 random bits, its SHA-256 hash, and the lines of the configuration
 that let it in. The gateway needs only the hash. Nothing is written to disk. Once the configuration
-has any [[keys]], each request needs one: as `authorization: Bearer KEY` or as `x-api-key: KEY`.""",
+has any [[keys]], each request needs one, as the SDKs send theirs: `authorization: Bearer KEY`,
+`x-api-key: KEY` or `x-goog-api-key: KEY`.""",
     epilog="""\
 examples:
   llmproxy keys new --name team-a

@@ -73,8 +73,8 @@ def _run(options: argparse.Namespace) -> int:
 
 VERB = Verb(
     manual="""\
-OpenAI and Anthropic SDKs change their base_url to it: http://127.0.0.1:8080/v1 for OpenAI's,
-http://127.0.0.1:8080 for Anthropic's. Metrics for Prometheus are at /metrics, probes at /livez and
+SDKs change their base_url to it: http://127.0.0.1:8080/v1 for OpenAI's, http://127.0.0.1:8080 for
+Anthropic's and Google's. Metrics for Prometheus are at /metrics, probes at /livez and
 /readyz, the state of the providers at /health.
 
 SIGTERM and Ctrl-C stop it: it takes no more requests and lets those under way end within

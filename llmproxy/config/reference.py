@@ -51,13 +51,14 @@ puts what the name's `*` matched in its place.
 the file is read and judged as a whole, and a bad one leaves the old configuration serving.
 Requests under way keep what they began with. What takes a restart is marked below.
 
-**Without a file**, each of `OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `GROQ_API_KEY`,
-`MISTRAL_API_KEY`, `DEEPSEEK_API_KEY`, `OPENROUTER_API_KEY`, `XAI_API_KEY` and `OLLAMA_HOST` makes
-a provider (`openai`, `anthropic`, ...), reached by the usual names of its models (`gpt-*`,
-`claude-*`, ...), as `provider/model`, and by any name when it is the only one. With none of them
-the provider `mock` answers to any name. `LLMPROXY_OPENAI_BASE_URL` and
-`LLMPROXY_ANTHROPIC_BASE_URL` give other addresses; `OPENAI_BASE_URL` is not read, since it often
-points at the gateway itself. `llmproxy init` writes the same as a file.
+**Without a file**, each of `OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `GEMINI_API_KEY`,
+`GROQ_API_KEY`, `MISTRAL_API_KEY`, `DEEPSEEK_API_KEY`, `OPENROUTER_API_KEY`, `XAI_API_KEY` and
+`OLLAMA_HOST` makes a provider (`openai`, `anthropic`, ...), reached by the usual names of its
+models (`gpt-*`, `claude-*`, ...), as `provider/model`, and by any name when it is the only one.
+With none of them the provider `mock` answers to any name. `LLMPROXY_OPENAI_BASE_URL`,
+`LLMPROXY_ANTHROPIC_BASE_URL` and `LLMPROXY_GEMINI_BASE_URL` give other addresses;
+`OPENAI_BASE_URL` is not read, since it often points at the gateway itself. `llmproxy init` writes
+the same as a file.
 """
 
 

@@ -61,7 +61,8 @@ def _presented(authorization: Iterable[str], api_key: Iterable[str]) -> bytes:
     values.discard("")
     if not values:
         raise AuthenticationFailed(
-            "no client key: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
+            "no client key: send it as `Authorization: Bearer KEY`, `x-api-key: KEY` or "
+            "`x-goog-api-key: KEY`"
         )
     if len(values) > 1:
         raise AuthenticationFailed("two different client keys: send one")

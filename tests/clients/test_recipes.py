@@ -29,7 +29,7 @@ def environment(text: str) -> str:
     """Say where the libraries of a Python program are."""
     if "llama_index" in text or "import instructor" in text:
         return "older"
-    if text.startswith(("from openai", "from anthropic")):
+    if text.startswith(("from openai", "from anthropic", "from google")):
         return "vendors"
     return "frameworks"
 

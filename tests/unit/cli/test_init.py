@@ -6,6 +6,7 @@ import pytest
 
 from llmproxy.cli import main
 from llmproxy.cli.configuration import load
+from llmproxy.config.vendors import VENDORS
 
 
 def test_it_writes_what_the_environment_means(
@@ -77,3 +78,13 @@ def test_a_key_that_cannot_be_used_is_not_written_down(
 
     assert status == 2
     assert not (folder / "llmproxy.toml").exists()
+
+
+def test_the_help_names_every_variable_that_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["init", "--help"])
+
+    told = capsys.readouterr().out
+    for vendor in VENDORS:
+        assert vendor.variable is not None
+        assert vendor.variable in told
+        assert vendor.base_url_variable is None or vendor.base_url_variable in told

@@ -13,6 +13,7 @@ import pytest
 from llmproxy.config.load import options_of, parse, without_none
 from llmproxy.config.reference import json_schema, markdown, written_default
 from llmproxy.config.schema import Config
+from llmproxy.config.vendors import VENDORS
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = (ROOT / "config.example.toml").read_text(encoding="utf-8")
@@ -147,3 +148,11 @@ def test_the_schema_of_an_overriding_table_has_all_options_and_no_defaults(owner
 
     assert set(own) == set(whole["timeouts"]["properties"])
     assert all("default" not in one for one in own.values())
+
+
+def test_the_page_names_every_variable_that_is_read_without_a_file() -> None:
+    told = markdown().partition("**Without a file**")[2].partition("\n## ")[0]
+
+    for vendor in VENDORS:
+        assert f"`{vendor.variable}`" in told
+        assert vendor.base_url_variable is None or f"`{vendor.base_url_variable}`" in told
