@@ -115,6 +115,9 @@ ROWS: Mapping[type[BaseException], Row] = {
     DeadlineExceeded: _LATE,
 }
 
+# Anthropic's own words, by which Claude Code knows it.
+NOT_FITTING = "prompt is too long"
+
 # On which Anthropic's SDKs, which open threads by themselves, go on without one.
 NO_THREADS: Mapping[str, object] = {
     "error_code": "thread_unsupported_request",
@@ -199,9 +202,17 @@ def _say(error: BaseException, dialect: str, request_id: str) -> _Said:
         row = _status_row(error)
         if error.status == 503 and error.dialect != dialect:
             row = _REFUSED  # each vendor has a word of its own for it
-        return _Said(row=row, message=error.message, param=error.param)
+        return _Said(row=row, message=_told(error, dialect), param=error.param)
     param = error.param if isinstance(error, RequestError) else None
     return _Said(row=row, message=error.message, param=param)
+
+
+def _told(error: UpstreamStatusError, dialect: str) -> str:
+    """Give the message; Anthropic has no code for a prompt that does not fit, but these words."""
+    if dialect != ANTHROPIC or error.code != "context_length_exceeded":
+        return error.message
+    known = NOT_FITTING in error.message.lower()
+    return error.message if known else f"{NOT_FITTING}: {error.message}"
 
 
 def _status_row(error: UpstreamStatusError) -> Row:

@@ -428,6 +428,26 @@ def test_an_openai_error_reaches_an_anthropic_client_in_its_words(
     assert (found.status_code, found.type) == (status, kind)
 
 
+@pytest.mark.parametrize("dialect", [OPENAI, "openai_responses"])
+def test_a_prompt_too_long_elsewhere_has_anthropics_words(dialect: str) -> None:
+    body = b'{"error":{"message":"over the maximum","code":"context_length_exceeded"}}'
+
+    answer = render_error(answered(400, dialect, body), ANTHROPIC, "r")
+
+    told = parsed(answer)["error"]
+    assert told["type"] == "invalid_request_error"
+    assert told["message"].startswith("prompt is too long: ")
+    assert told["message"].endswith("answered 400: over the maximum")
+
+
+def test_anthropics_words_for_a_prompt_too_long_are_said_once() -> None:
+    body = b'{"error":{"message":"Prompt is too long","code":"context_length_exceeded"}}'
+
+    answer = render_error(answered(400, OPENAI, body), ANTHROPIC, "r")
+
+    assert parsed(answer)["error"]["message"].lower().count("prompt is too long") == 1
+
+
 def test_a_prompt_too_long_for_anthropic_has_openais_code() -> None:
     body = b'{"type":"error","error":{"type":"x","message":"prompt is too long: 9 > 8"}}'
 
