@@ -91,6 +91,11 @@ class Local(ABC):
         """What the Anthropic SDK takes as `base_url`."""
         return self.url
 
+    @property
+    def gemini_url(self) -> str:
+        """What Google's SDK takes as `base_url`."""
+        return self.url
+
     def __enter__(self) -> Self:
         self._background.open()
         return self

@@ -1,7 +1,7 @@
 """
 The scripted provider for users' tests: in a thread of its own, so that any test can use it.
 
-It speaks as OpenAI and as Anthropic, each under the paths that the vendor's SDK asks. A request is
+It speaks as OpenAI, Anthropic and Gemini, each under the paths that the vendor's SDK asks. A request is
 answered by the next answer of the script, and after its end by `otherwise`: a good one, unless told
 differently.
 """
@@ -22,7 +22,7 @@ class ScriptedProvider(Local):
     """
     A provider on loopback that answers as it is told; a context, synchronous or asynchronous.
 
-    `openai_url` and `anthropic_url` are what the SDKs take as `base_url`; any key will do. An
+    `openai_url`, `anthropic_url` and `gemini_url` are what the SDKs take as `base_url`; any key will do. An
     answer is a fault's name (see `FAULTS`), `fault(...)`, `good(...)`, or moves of your own
     (`answer(...)`, `stream(...)`, any row of bytes, `Pause` and `End`). What a script of your own
     raises is raised again when the context is left.

@@ -1,7 +1,8 @@
 """`ScriptedProvider`: official SDKs against it, in tests with a loop and without."""
 
+import json
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import anthropic
 import openai
@@ -192,3 +193,18 @@ def test_headers_of_an_answer_may_be_a_dict() -> None:
 
         with urlopen(provider.openai_url + "/chat/completions", data=b"{}") as got:
             assert got.headers["x-mine"] == "1"
+
+
+def test_googles_sdk_and_the_responses_api_are_answered_too() -> None:
+    with ScriptedProvider() as provider:
+        asked = Request(
+            f"{provider.gemini_url}/v1beta/models/m:generateContent",
+            data=b'{"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}',
+            headers={"x-goog-api-key": "any"},
+        )
+        with urlopen(asked) as answered:
+            said = json.load(answered)["candidates"][0]["content"]["parts"][0]["text"]
+        with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+            response = client.responses.create(model="m", input="hi")
+
+    assert said == response.output_text
