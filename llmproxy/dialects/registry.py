@@ -13,6 +13,7 @@ from .anthropic_messages import provider as anthropic_messages_provider
 from .anthropic_messages import wire as anthropic_messages_wire
 from .fields import asked_table, in_document, said_table
 from .gemini import client as gemini_client
+from .gemini import foreign as gemini_foreign
 from .gemini import provider as gemini_provider
 from .gemini import wire as gemini_wire
 from .json_text import dumps
@@ -21,6 +22,7 @@ from .openai_chat import provider as openai_chat_provider
 from .openai_chat import wire as openai_chat_wire
 from .openai_chat.usage import tells_no_usage, with_usage, without_usage
 from .openai_responses import client as openai_responses_client
+from .openai_responses import foreign as openai_responses_foreign
 from .openai_responses import provider as openai_responses_provider
 from .openai_responses import wire as openai_responses_wire
 from .passthrough import Passthrough, with_model
@@ -37,8 +39,9 @@ class Dialect:
     A wire vocabulary; `api` is what its vendor calls it.
 
     Without a side it is not translated for clients, or providers, of that dialect. `estimate` gives
-    the answer to a request for the count of a call's tokens. `purge` takes out of a request what
-    only other dialects' providers take back, which is all that has our mark.
+    the answer to a request for the count of a call's tokens. `purge` takes out of a request to a
+    model what only other dialects' providers take back, which is all that has our mark, and
+    `mark` is how that stands in its bytes.
     """
 
     api: str
@@ -46,10 +49,9 @@ class Dialect:
     client: ClientSide | None = None
     provider: ProviderSide | None = None
     estimate: Callable[[Json], Json] | None = None
-    purge: Callable[[Json], Json] | None = None
+    purge: Callable[[Json, str], Json] | None = None
+    mark: bytes = MARK.encode()
 
-
-MARK_BYTES = MARK.encode()
 
 DIALECTS: Mapping[str, Dialect] = {
     openai_chat_wire.DIALECT: Dialect(
@@ -62,6 +64,7 @@ DIALECTS: Mapping[str, Dialect] = {
         api="OpenAI's Responses API",
         wire=openai_responses_wire,
         client=openai_responses_client,
+        purge=openai_responses_foreign.without_foreign,
         provider=openai_responses_provider,
     ),
     anthropic_messages_wire.DIALECT: Dialect(
@@ -76,6 +79,8 @@ DIALECTS: Mapping[str, Dialect] = {
         api="Gemini's API",
         wire=gemini_wire,
         client=gemini_client,
+        purge=gemini_foreign.without_foreign,
+        mark=gemini_foreign.MARK_BYTES,
         provider=gemini_provider,
     ),
 }
@@ -143,11 +148,13 @@ def word(
 
 def _purged(call: Call, target: Target) -> bytes | None:
     """Give the body without what other dialects' providers alone take back; None: it has none."""
-    purge = DIALECTS[call.dialect].purge
-    if purge is None or MARK_BYTES not in call.raw:
+    dialect = DIALECTS[call.dialect]
+    if dialect.purge is None or dialect.mark not in call.raw:
         return None
-    purged = purge(call.body)
-    return None if purged == call.body else dumps({**purged, "model": target.model})
+    purged = dialect.purge(call.body, target.model)
+    if purged == call.body:
+        return None
+    return dumps(purged if call.addressed else {**purged, "model": target.model})
 
 
 def estimate(call: Call) -> bytes:

@@ -1,9 +1,12 @@
 """Same dialect in and out: the bytes are the client's and the provider's own."""
 
 import asyncio
+from base64 import b64encode
+from copy import deepcopy
 
 import pytest
 
+from llmproxy.core.exchange import Json
 from llmproxy.testing.answers import (
     anthropic_plain,
     event,
@@ -139,6 +142,38 @@ async def test_anthropic_gets_no_reasoning_that_others_signed(
     moved, stayed = first.requests
     assert moved.json == {**stayed.json, "model": "its/own"}
     assert moved.json["messages"][1]["content"] == [text]
+
+
+async def test_openai_gets_no_reasoning_that_others_sealed(start: Start, first: Provider) -> None:
+    first.then(answer({}), answer({}))
+    gateway = await start(one(first))
+    hello = {"role": "user", "content": "llmproxy: a word"}
+    sealed = {"type": "reasoning", "summary": [], "encrypted_content": "llmproxy:gemini.call:x"}
+
+    for items in ([hello, sealed], [hello]):
+        await ask(gateway.port, "/v1/responses", {"model": "renamed", "input": items})
+
+    moved, stayed = first.requests
+    assert moved.json == stayed.json == {"model": "its/own", "input": [hello]}
+
+
+async def test_gemini_gets_no_signatures_of_others(start: Start, first: Provider) -> None:
+    first.then(answer({}), answer({}))
+    gateway = await start(one(first, kind="gemini"))
+    signature = b64encode(b"llmproxy:openai_responses:x").decode()
+    thought = {"text": "Hm.", "thought": True, "thoughtSignature": signature}
+    hello = {"role": "user", "parts": [{"text": f"{signature[:12]} and llmproxy: are words"}]}
+
+    own: Json = {"contents": [hello, {"role": "model", "parts": [{"text": "Hi"}]}, hello]}
+    moving = deepcopy(own)
+    moving["contents"][1]["parts"].insert(0, thought)
+
+    for body in (moving, own):
+        await ask(gateway.port, "/v1beta/models/renamed:generateContent", body)
+
+    moved, stayed = first.requests
+    assert moved.target == "/v1beta/models/its/own:generateContent"
+    assert moved.json == stayed.json == own
 
 
 async def test_the_query_string_goes_on_as_it_is(start: Start, first: Provider) -> None:

@@ -11,7 +11,7 @@ from ...core.exchange import Json
 from ..signature import MARK
 
 
-def without_foreign(body: Json) -> Json:
+def without_foreign(body: Json, model: str) -> Json:
     """Give the body without the blocks that have our mark, and messages that were nothing else."""
     messages = body.get("messages")
     if not isinstance(messages, list):

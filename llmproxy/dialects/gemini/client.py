@@ -575,7 +575,7 @@ def _signature(data: str, by: str) -> str:
     return b64encode(pack(data, by, DIALECT).encode("utf-8", "replace")).decode()
 
 
-def _part(part: Part) -> Json:  # noqa: PLR0911 - one a case
+def _part(part: Part) -> Json:
     match part:
         case Text() | Refusal():
             return {"text": part.text}
@@ -589,8 +589,7 @@ def _part(part: Part) -> Json:  # noqa: PLR0911 - one a case
             return {"text": "", "thought": True, "thoughtSignature": _signature(sealed, SEALED)}
         case ToolCall():
             call = {"id": part.id, "name": part.name, "args": part.arguments}
-            if not part.signature:
-                return {"functionCall": call}
+            # also where there is none: Gemini must be told, should the conversation move there
             signature = _signature(part.signature, part.by)
             return {"functionCall": call, "thoughtSignature": signature}
         case Image() if isinstance(part.source, Inline):

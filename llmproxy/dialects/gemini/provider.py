@@ -205,17 +205,26 @@ def _conversation(messages: tuple[Message, ...], model: _Model) -> tuple[list[Js
     for turn in turns:
         turn["parts"].sort(key=lambda part: "functionResponse" not in part)
         if model.is_newer and turn["role"] == "model":
-            _sign(turn["parts"])
+            sign(turn["parts"])
     if system and not turns:
         return [], [{"role": "user", "parts": system}]
     return system, turns
 
 
-def _sign(parts: list[Json]) -> None:
+def sign(parts: list[Any]) -> None:
     """See that the first call of a turn has a signature; only that one must."""
-    call = next((part for part in parts if "functionCall" in part), None)
-    if call is not None:
-        call.setdefault("thoughtSignature", NO_SIGNATURE)
+    call = next((part for part in parts if _is(part, "functionCall", "function_call")), None)
+    if call is not None and not _is(call, "thoughtSignature", "thought_signature"):
+        call["thoughtSignature"] = NO_SIGNATURE
+
+
+def _is(part: Any, *spellings: str) -> bool:
+    return isinstance(part, dict) and not part.keys().isdisjoint(spellings)
+
+
+def wants_signatures(model: str) -> bool:
+    """Say whether a model of this name refuses a turn whose first call has no signature."""
+    return _Model(model).is_newer
 
 
 def _parts(parts: Iterable[Part], names: dict[str, str], model: _Model) -> Iterator[Json]:

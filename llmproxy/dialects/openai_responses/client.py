@@ -487,9 +487,9 @@ def _of(role: Role, fields: Json, path: str, parsers: Mapping[str, "_PartParser"
 def _reasoning(fields: Json, path: str) -> Thinking | RedactedThinking | Signed | None:
     """Give the reasoning, or the signature of the call after it; None where nobody has signed."""
     sealed = given(fields, "encrypted_content", a_string, path)
-    if not sealed:
+    signed = unpack(sealed or "", DIALECT)
+    if not signed.data:
         return None  # no provider takes unsigned reasoning back, nor needs it
-    signed = unpack(sealed, DIALECT)
     for suffix, made in ((REDACTED, RedactedThinking), (CALL, None)):
         if signed.by.endswith(suffix):
             by = signed.by.removesuffix(suffix)

@@ -562,7 +562,7 @@ class Renderer:
             part = {"type": "summary_text", "text": text}
             part_done = {**place, "part": part}
             out.append(self._event("response.reasoning_summary_part.done", part_done))
-        sealed = pack(signature, block.by, DIALECT) if signature else ""
+        sealed = pack(signature, block.by, DIALECT)  # our mark alone where nobody has signed
         self._close_item(_reasoning_item(self._item_id, text, sealed), out)
 
     # tool calls
@@ -640,7 +640,7 @@ def _content_part(part: Text | Refusal, before: int) -> Json:
 def _thought_item(part: Thinking | RedactedThinking, item_id: str) -> Json:
     if isinstance(part, RedactedThinking):
         return {**_redacted(part), "id": item_id}
-    sealed = pack(part.signature, part.by, DIALECT) if part.signature else ""
+    sealed = pack(part.signature, part.by, DIALECT)  # our mark alone where nobody has signed
     return _reasoning_item(item_id, part.text, sealed)
 
 

@@ -20,7 +20,7 @@ FOREIGN: list[Json] = [
 def test_what_others_signed_is_taken_out(foreign: Json) -> None:
     body = {"model": "m", "messages": [{"role": "assistant", "content": [OWN, foreign, TEXT]}]}
 
-    assert without_foreign(body) == {
+    assert without_foreign(body, "claude") == {
         "model": "m",
         "messages": [{"role": "assistant", "content": [OWN, TEXT]}],
     }
@@ -30,7 +30,7 @@ def test_a_message_of_nothing_else_is_left_out() -> None:
     hello = {"role": "user", "content": "Hello"}
     body = {"messages": [hello, {"role": "assistant", "content": [FOREIGN[0]]}, hello]}
 
-    assert without_foreign(body) == {"messages": [hello, hello]}
+    assert without_foreign(body, "claude") == {"messages": [hello, hello]}
 
 
 @given(
@@ -45,4 +45,4 @@ def test_a_message_of_nothing_else_is_left_out() -> None:
 def test_whatever_else_there_is_stays(content: object) -> None:
     body = {"messages": content}
 
-    assert without_foreign(body) == body
+    assert without_foreign(body, "claude") == body

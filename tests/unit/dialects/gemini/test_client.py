@@ -1,6 +1,7 @@
 """Gemini as the client speaks it."""
 
 import json
+from base64 import b64decode
 from typing import Any
 
 import orjson
@@ -193,8 +194,9 @@ def test_a_call_comes_whole_once_its_arguments_are() -> None:
         MessageEnded(stop=Stop.TOOLS),
     )
 
-    parts = call["candidates"][0]["content"]["parts"]
-    assert parts == [{"functionCall": {"id": "1", "name": "f", "args": {"a": 1}}}]
+    (part,) = call["candidates"][0]["content"]["parts"]
+    assert part["functionCall"] == {"id": "1", "name": "f", "args": {"a": 1}}
+    assert b64decode(part["thoughtSignature"]) == b"llmproxy::"  # nobody's
 
 
 @pytest.mark.parametrize("arguments", ["[1]", "{"])
