@@ -92,8 +92,8 @@ class Call:
     `headers` has the client's headers with lower-case names; `query` the raw query string.
     `addressed` says that model and stream stand in the address, not in the body, and `counts` that
     the request's tokens are to be counted, and nothing is to be answered.
-    `path` is where it goes, from `/v1` on, if not to the dialect's own path: then nobody who
-    speaks another dialect can be asked.
+    `path` is where it goes, from `/v1` on, if not to the dialect's own path, with `{model}` where
+    that belongs: then nobody who speaks another dialect can be asked.
     """
 
     dialect: str

@@ -13,7 +13,9 @@ from .anthropic_messages import provider as anthropic_messages_provider
 from .anthropic_messages import wire as anthropic_messages_wire
 from .fields import asked_table, in_document, said_table
 from .gemini import client as gemini_client
+from .gemini import estimate as gemini_estimate
 from .gemini import foreign as gemini_foreign
+from .gemini import naming as gemini_naming
 from .gemini import provider as gemini_provider
 from .gemini import wire as gemini_wire
 from .json_text import dumps
@@ -41,7 +43,8 @@ class Dialect:
     Without a side it is not translated for clients, or providers, of that dialect. `estimate` gives
     the answer to a request for the count of a call's tokens. `purge` takes out of a request to a
     model what only other dialects' providers take back, which is all that has our mark, and
-    `mark` is how that stands in its bytes.
+    `mark` is how that stands in its bytes. `rename` puts a model's name wherever a body that is no
+    chat call repeats the address's.
     """
 
     api: str
@@ -51,6 +54,7 @@ class Dialect:
     estimate: Callable[[Json], Json] | None = None
     purge: Callable[[Json, str], Json] | None = None
     mark: bytes = MARK.encode()
+    rename: Callable[[Json, str], Json] | None = None
 
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -81,6 +85,8 @@ DIALECTS: Mapping[str, Dialect] = {
         client=gemini_client,
         purge=gemini_foreign.without_foreign,
         mark=gemini_foreign.MARK_BYTES,
+        estimate=gemini_estimate.answer,
+        rename=gemini_naming.with_name,
         provider=gemini_provider,
     ),
 }
@@ -126,7 +132,7 @@ def word(
     InvalidRequest for what is malformed.
     """
     if dialect == call.dialect:
-        body = _purged(call, target) or with_model(call, target.model)
+        body = _changed(call, target) or with_model(call, target.model)
         return with_usage(body, call.body) if always_usage and tells_no_usage(call) else body
     client, provider = DIALECTS[call.dialect], DIALECTS[dialect]
     if call.path is not None:
@@ -146,15 +152,17 @@ def word(
     )
 
 
-def _purged(call: Call, target: Target) -> bytes | None:
-    """Give the body without what other dialects' providers alone take back; None: it has none."""
+def _changed(call: Call, target: Target) -> bytes | None:
+    """Give the body where it cannot go on as it came, for a reason other than `model` in it."""
     dialect = DIALECTS[call.dialect]
-    if dialect.purge is None or dialect.mark not in call.raw:
+    body = call.body
+    if dialect.purge is not None and dialect.mark in call.raw:
+        body = dialect.purge(body, target.model)
+    if dialect.rename is not None and (call.counts or call.path is not None):
+        body = dialect.rename(body, target.model)
+    if body == call.body:
         return None
-    purged = dialect.purge(call.body, target.model)
-    if purged == call.body:
-        return None
-    return dumps(purged if call.addressed else {**purged, "model": target.model})
+    return dumps(body if call.addressed else {**body, "model": target.model})
 
 
 def estimate(call: Call) -> bytes:

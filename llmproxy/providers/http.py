@@ -65,6 +65,7 @@ KINDS: Mapping[str, Kind] = {
         base_url="https://generativelanguage.googleapis.com",
         paths={"gemini": "/v1beta/models/{model}:generateContent"},
         stream_paths={"gemini": "/v1beta/models/{model}:streamGenerateContent?alt=sse"},
+        count_paths={"gemini": "/v1beta/models/{model}:countTokens"},
         models_path="/v1beta/models?pageSize=1000",
         auth=("x-goog-api-key", ""),
         fixed={},
@@ -112,14 +113,12 @@ class HttpProvider:
     ) -> HttpRequest:
         paths = self._kind.stream_paths if call.stream else self._kind.paths
         paths = self._kind.count_paths if call.counts else paths
-        path = paths.get(dialect) or self._kind.paths[dialect]
+        path = call.path or paths.get(dialect) or self._kind.paths[dialect]
         if "{" in path:
             path = path.replace("{model}", quote(target.model, safe="/"))
         return HttpRequest(
             method="POST",
-            url=with_query(
-                self._url(call.path or path), call.query if dialect == call.dialect else ""
-            ),
+            url=with_query(self._url(path), call.query if dialect == call.dialect else ""),
             headers={
                 **self._defaults,
                 **forward(call.headers, self._further),

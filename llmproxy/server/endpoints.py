@@ -101,6 +101,48 @@ ENDPOINTS = (
         operation=Operation.CHAT,
         dialect="gemini",
     ),
+    # https://ai.google.dev/api/tokens
+    Endpoint(
+        method="POST",
+        path="/v1beta/models/{model:.+}:countTokens",
+        operation=Operation.COUNT_TOKENS,
+        dialect="gemini",
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/models/{model:.+}:countTokens",
+        operation=Operation.COUNT_TOKENS,
+        dialect="gemini",
+    ),
+    # https://ai.google.dev/api/embeddings
+    Endpoint(
+        method="POST",
+        path="/v1beta/models/{model:.+}:embedContent",
+        operation=Operation.CHAT,
+        dialect="gemini",
+        alone=True,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1beta/models/{model:.+}:batchEmbedContents",
+        operation=Operation.CHAT,
+        dialect="gemini",
+        alone=True,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/models/{model:.+}:embedContent",
+        operation=Operation.CHAT,
+        dialect="gemini",
+        alone=True,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/models/{model:.+}:batchEmbedContents",
+        operation=Operation.CHAT,
+        dialect="gemini",
+        alone=True,
+    ),
     # https://platform.openai.com/docs/api-reference/completions
     Endpoint(
         method="POST",
@@ -175,7 +217,7 @@ def dialect_of(path: str, headers: Mapping[str, str]) -> str:
     """Give the dialect of whoever calls `path`, known or not: by the path, else by its headers."""
     if path.startswith("/v1/realtime"):
         return "openai_chat"  # its key stands in no other vendor's place, such as the query
-    if path.startswith("/v1beta/") or "x-goog-api-key" in headers:
+    if path.startswith("/v1beta/") or "x-goog-api-key" in headers or _is_geminis(path):
         return "gemini"
     if "anthropic-version" in headers or (
         "/messages" in path and not path.startswith("/v1/threads/")
@@ -184,6 +226,14 @@ def dialect_of(path: str, headers: Mapping[str, str]) -> str:
     if path.endswith("/responses"):
         return "openai_responses"
     return "openai_chat"
+
+
+def _is_geminis(path: str) -> bool:
+    """Say whether the path has a model's name and what it is to do, as Gemini's have."""
+    if not path.startswith("/v1/models/"):
+        return False
+    endpoint, _ = find("POST", path)
+    return endpoint is not None
 
 
 def misses(path: str) -> bool:

@@ -54,7 +54,7 @@ async def _serve(request: web.Request, *, counts: bool) -> web.StreamResponse:
         check_provider(exchange.provider, plan)
         call = replace(call, model=f"{exchange.provider}/{call.model}")
     if endpoint.alone:
-        call = replace(call, path=exchange.endpoint)
+        call = replace(call, path=endpoint.shown)
     exchange.call = call
     exchange.model = call.model
     exchange.stream = call.stream

@@ -102,3 +102,35 @@ async def test_the_models_are_listed(client: Any) -> None:
 
     assert names == ["models/claude"]
     assert one.name == "models/claude"
+
+
+async def test_tokens_of_another_vendor_s_model_are_estimated(
+    client: Any, anthropic: Provider
+) -> None:
+    counted = await client.models.count_tokens(model="claude", contents="Some words. " * 100)
+
+    assert counted.total_tokens == pytest.approx(300, rel=0.2)
+    assert anthropic.requests == []
+
+
+async def test_a_gemini_model_counts_and_embeds(serve: Serve, anthropic: Provider) -> None:
+    vendor = anthropic  # whoever answers
+    vendor.then(
+        answer({"totalTokens": 42}),
+        answer({"embeddings": [{"values": [0.5, 1.0]}]}),
+    )
+    gateway = await serve(provider("gemini", vendor.url, kind="gemini") + model("m", "gemini/own"))
+    client = genai.Client(api_key="none", http_options=types.HttpOptions(base_url=gateway.url)).aio
+
+    counted = await client.models.count_tokens(model="m", contents="Hi")
+    embedded = await client.models.embed_content(model="m", contents="Hi")
+    await client.aclose()
+
+    assert counted.total_tokens == 42
+    assert embedded.embeddings is not None
+    assert [one.values for one in embedded.embeddings] == [[0.5, 1.0]]
+    assert [request.target for request in vendor.requests] == [
+        "/v1beta/models/own:countTokens",
+        "/v1/models/own:batchEmbedContents",  # the version that the SDK asks for
+    ]
+    assert vendor.requests[1].json["requests"][0]["model"] == "models/own"

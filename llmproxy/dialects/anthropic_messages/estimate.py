@@ -1,26 +1,12 @@
-"""
-How many tokens a request of Anthropic's messages has, about, where nobody counts them.
+"""How many tokens a request of Anthropic's messages has, about, where nobody counts them."""
 
-Each match of a pattern stands for one token, which is how byte pair encodings cut a text, more or
-less: a short word with its space, three digits, a few signs, a line break with its indentation.
-"""
-
-import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from ...core.exchange import Json
 from ..json_text import dumps
+from ..tokens import IMAGE, MESSAGE, Tokens
 from ..wire import part
-
-_TOKEN = re.compile(
-    r"[A-Za-z]{1,9}|[\u2e80-\uffff]|[^\W\d_]{1,3}|\d{1,3}|[^\w\s]{1,3}|_+|\n\s*|[^\S\n]{2,}"
-)
-MEASURED: Final = 200_000  # characters that are looked at; the rest is as the ones before it
-MESSAGE: Final = 4  # what a turn costs beside its words
-IMAGE: Final = 1_000  # about a megapixel, at the vendors that tell
-LEAST_FILE: Final = 1_500  # about a page
-FILE_BYTES: Final = 40  # of base64, for a token of a longer file
 
 # Nothing that a model reads.
 _UNREAD = frozenset({
@@ -39,33 +25,18 @@ def messages_tokens(body: Json) -> int:
     count = _Count()
     messages = body.get("messages")
     for message in messages if isinstance(messages, list) else ():
-        count.tokens += MESSAGE
+        count.count += MESSAGE
         count.take(message)
     count.take(body.get("system"))
     tools = body.get("tools")
     for tool in tools if isinstance(tools, list) else ():
-        count.tokens += MESSAGE
-        count.text(_json(_only_read(tool)))
-    return max(1, round(count.tokens))
+        count.count += MESSAGE
+        count.json(_only_read(tool))
+    return count.total()
 
 
-class _Count:
-    """Adds up; beyond MEASURED characters by the tokens for each of those before."""
-
-    def __init__(self) -> None:
-        self.tokens = 0.0
-        self._characters = 0
-        self._found = 0
-
-    def text(self, text: str) -> None:
-        looked_at = text[: max(0, MEASURED - self._characters)]
-        found = len(_TOKEN.findall(looked_at))
-        self._characters += len(looked_at)
-        self._found += found
-        rest = len(text) - len(looked_at)
-        self.tokens += found
-        if rest:
-            self.tokens += rest * self._found / self._characters
+class _Count(Tokens):
+    """Knows the blocks."""
 
     def take(self, value: Any) -> None:
         """Take whatever stands in a content, its blocks and theirs."""
@@ -82,12 +53,10 @@ class _Count:
     def _inside(self, block: Json) -> Iterable[Any]:
         match block.get("type"):
             case "image":
-                self.tokens += IMAGE
+                self.count += IMAGE
                 return ()
             case "document" if _is_file(source := part(block, "source")):
-                data = source.get("data")
-                size = len(data) if isinstance(data, str) else 0
-                self.tokens += max(LEAST_FILE, size / FILE_BYTES)
+                self.file(source.get("data"))
                 return [block.get("title"), block.get("context")]
             case "text" if isinstance(block.get("data"), str):
                 return [block["data"]]  # a document's plain text

@@ -134,6 +134,7 @@ def test_tokens_are_counted_where_the_vendor_does() -> None:
     assert anthropic().counts("anthropic_messages")
     assert not anthropic().counts("openai_chat")
     assert not openai().counts("anthropic_messages")
+    assert not anthropic().counts("gemini")
     assert ask(anthropic(), asked).url == "https://api.anthropic.com/v1/messages/count_tokens"
 
 

@@ -57,6 +57,11 @@ def test_a_path_may_begin_with_the_name_of_a_provider(
     assert split(path, {"a", "v1"}) == (provider, rest)
 
 
+def test_what_a_model_is_to_do_is_gemini_s_without_its_header_too() -> None:
+    assert dialect_of("/v1/models/a:b:countTokens", {}) == "gemini"
+    assert dialect_of("/v1/models/a:b", {}) == "openai_chat"
+
+
 def test_a_thread_s_messages_are_openai_s() -> None:
     assert dialect_of("/v1/threads/t/messages", {}) == "openai_chat"
     assert dialect_of("/v1/messages/batches", {}) == "anthropic_messages"

@@ -8,13 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmproxy.core.exchange import Json
-from llmproxy.dialects.anthropic_messages.estimate import (
-    IMAGE,
-    LEAST_FILE,
-    MEASURED,
-    MESSAGE,
-    messages_tokens,
-)
+from llmproxy.dialects.anthropic_messages.estimate import messages_tokens
+from llmproxy.dialects.tokens import IMAGE, LEAST_FILE, MEASURED, MESSAGE
 
 # What o200k_base makes of them.
 ENGLISH = (
