@@ -614,8 +614,10 @@ def _usage(usage: Usage) -> Json:
     return rendered
 
 
-def _ending(stop: Stop, refusal: str | None, citations: list[Citation]) -> Json:
-    """Give what a candidate has beside its content at the end."""
+def _ending(stop: Stop, refusal: str | None, citations: list[Citation], *, refused: bool) -> Json:
+    """Give what a candidate has beside its content at the end; `refused`: in the model's words."""
+    if refused and stop is Stop.END:
+        stop = Stop.REFUSED
     ending: Json = {"finishReason": FINISH_REASONS[stop]}
     if refusal:
         ending["finishMessage"] = refusal
@@ -636,7 +638,12 @@ def render_response(response: ChatResponse) -> Json:
     cited = [one for part in response.parts if isinstance(part, Text) for one in part.citations]
     candidate = {
         "content": content,
-        **_ending(response.stop, response.refusal, cited),
+        **_ending(
+            response.stop,
+            response.refusal,
+            cited,
+            refused=any(isinstance(part, Refusal) for part in response.parts),
+        ),
         "index": 0,
     }
     body: Json = {"candidates": [candidate], "modelVersion": response.model}
@@ -658,7 +665,7 @@ class Renderer:
     whole, since calls have no pieces here; ValueError for more than `limit` characters.
     """
 
-    __slots__ = ("_arguments", "_call", "_cited", "_end", "_serial", "_start")
+    __slots__ = ("_arguments", "_call", "_cited", "_end", "_refused", "_serial", "_start")
 
     def __init__(self, *, limit: int) -> None:
         self._start = b'data: {"candidates":[{"content":{"parts":['
@@ -667,6 +674,7 @@ class Renderer:
         self._call: ToolCallStarted | None = None
         self._arguments: list[str] = []
         self._cited: list[Citation] = []
+        self._refused = False
 
     def response(self, response: ChatResponse) -> Json:
         """Give the answer as a `GenerateContentResponse`."""
@@ -679,6 +687,7 @@ class Renderer:
     def _say(self, event: ChatEvent) -> bytes:  # noqa: C901, PLR0911 - one a case
         match event:
             case TextDelta() | RefusalDelta():
+                self._refused = self._refused or isinstance(event, RefusalDelta)
                 return self._start + b'{"text":' + dumps(event.text) + b"}" + self._end
             case ThinkingDelta():
                 return self._chunk(
@@ -731,7 +740,7 @@ class Renderer:
 
     def _finish(self, event: MessageEnded) -> bytes:
         # with a part, though an empty one: the SDK's chats forget a turn of a chunk without
-        ending = dumps(_ending(event.stop, event.refusal, self._cited))
+        ending = dumps(_ending(event.stop, event.refusal, self._cited, refused=self._refused))
         end = self._end.replace(b'"index":0', ending[1:-1] + b',"index":0', 1)
         if event.usage is not None:
             usage = b'"usageMetadata":' + dumps(_usage(event.usage))

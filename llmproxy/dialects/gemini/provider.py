@@ -527,7 +527,7 @@ def _answer_parts(part: Json, made: _Ids) -> Iterator[AnswerPart]:
         )
     elif part.get("thought"):
         if text or signature:
-            yield Thinking(text=text, signature=signature, by=wire.DIALECT)
+            yield Thinking(text=text, signature=signature, by=wire.DIALECT if signature else "")
     else:
         bare = Thinking(text="", signature=signature, by=wire.DIALECT)
         image = _image(part)
