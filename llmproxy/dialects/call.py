@@ -52,10 +52,7 @@ def parse_call(
         raise InvalidRequest("the request must name a model, as a string", param="model")
     if not isinstance(model, str) or not model:
         raise InvalidRequest("model must be a string that is not empty", param="model")
-    if len(model) > LONGEST_MODEL or not model.isprintable():
-        raise InvalidRequest(
-            f"model must be at most {LONGEST_MODEL} printable characters", param="model"
-        )
+    checked_name(model)
     stream = body.get("stream") if address is None else address.stream
     if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest("stream must be true or false", param="stream")
@@ -73,6 +70,15 @@ def parse_call(
         addressed=address is not None,
         counts=counts,
     )
+
+
+def checked_name(model: str) -> str:
+    """Give the name of a model, if it can be one; raises InvalidRequest."""
+    if len(model) > LONGEST_MODEL or not model.isprintable():
+        raise InvalidRequest(
+            f"model must be at most {LONGEST_MODEL} printable characters", param="model"
+        )
+    return model
 
 
 def _object(raw: bytes) -> Json:

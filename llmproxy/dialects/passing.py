@@ -4,15 +4,14 @@ What is no chat call, looked at: which model it names, whether it may be asked t
 It goes on byte for byte but for the model's name, in the place where the client has put it.
 """
 
-import re
 from collections.abc import Mapping
-from urllib.parse import quote, unquote_plus
 
 import orjson
 
 from ..core.errors import InvalidRequest
 from ..core.exchange import Passing
-from .call import LONGEST_MODEL, model_span
+from .call import checked_name, model_span
+from .query import replaced, values
 
 # What no provider has any state of: asked twice, it costs twice, and nothing else.
 COMPUTES = (
@@ -20,7 +19,6 @@ COMPUTES = (
     "/v1/rerank",
 )  # fmt: skip
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_IN_QUERY = re.compile(r"(?:^|&)model=([^&]*)")
 
 
 def may_repeat(method: str, path: str, headers: Mapping[str, str]) -> bool:
@@ -44,24 +42,15 @@ def model_in_json(raw: bytes) -> tuple[str, tuple[int, int]] | None:
     model = body.get("model")
     if span is None or not isinstance(model, str) or not model:
         return None
-    return checked(model), span
+    return checked_name(model), span
 
 
 def model_in_query(query: str) -> str | None:
     """Give the model that a query names; raises InvalidRequest where it names two."""
-    found = _IN_QUERY.findall(query)
+    found = values(query, "model")
     if len(found) > 1:
-        raise InvalidRequest("model is given twice", param="model")
-    return checked(unquote_plus(found[0])) if found and found[0] else None
-
-
-def checked(model: str) -> str:
-    """Give the name, if it can be one; raises InvalidRequest."""
-    if len(model) > LONGEST_MODEL or not model.isprintable():
-        raise InvalidRequest(
-            f"model must be at most {LONGEST_MODEL} printable characters", param="model"
-        )
-    return model
+        raise InvalidRequest("model is given twice in the query", param="model")
+    return checked_name(found[0]) if found and found[0] else None
 
 
 def renamed(passing: Passing, model: str) -> tuple[bytes, str]:
@@ -69,13 +58,7 @@ def renamed(passing: Passing, model: str) -> tuple[bytes, str]:
     if passing.model is None or passing.model == model:
         return passing.body, passing.query
     if passing.model_span is None:
-        query = _IN_QUERY.sub(lambda found: _with_value(found, model), passing.query)
-        return passing.body, query
+        return passing.body, replaced(passing.query, "model", model)
     start, end = passing.model_span
     name = orjson.dumps(model) if passing.quoted else model.encode()
     return passing.body[:start] + name + passing.body[end:], passing.query
-
-
-def _with_value(found: re.Match[str], model: str) -> str:
-    whole = found[0]
-    return whole[: len(whole) - len(found[1])] + quote(model, safe="")

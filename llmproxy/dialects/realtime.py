@@ -6,11 +6,11 @@ and a browser, which cannot set headers, says in subprotocols what others say in
 """
 
 from collections.abc import Mapping
-from urllib.parse import quote, unquote_plus
 
 from ..core.errors import InvalidRequest
 from ..core.usage import Usage
-from .call import LONGEST_MODEL
+from .call import checked_name
+from .query import replaced, values
 from .wire import count, loads, part
 
 SUBPROTOCOLS = "sec-websocket-protocol"
@@ -22,17 +22,13 @@ ANSWERED = b'"response.done"'
 
 def model_of(query: str, default: str | None) -> str:
     """Give the model that a query string names, or the default; raises InvalidRequest."""
-    named = [value for name, value in _parameters(query) if name == "model"]
+    named = values(query, "model")
     if len(named) > 1:
         raise InvalidRequest("model is given twice in the query", param="model")
-    model = unquote_plus(named[0]) if named else default
+    model = named[0] if named else default
     if not model:
         raise InvalidRequest("the query must name a model, as in ?model=NAME", param="model")
-    if len(model) > LONGEST_MODEL or not model.isprintable():
-        raise InvalidRequest(
-            f"model must be at most {LONGEST_MODEL} printable characters", param="model"
-        )
-    return model
+    return checked_name(model)
 
 
 def with_model(query: str, model: str) -> str:
@@ -41,11 +37,7 @@ def with_model(query: str, model: str) -> str:
 
     One that names none stays as it is: a transcription session must not.
     """
-    parts = query.split("&")
-    for place, (name, _) in enumerate(_parameters(query)):
-        if name == "model":
-            parts[place] = f"model={quote(model, safe='')}"
-    return "&".join(parts)
+    return replaced(query, "model", model)
 
 
 def offered_key(headers: Mapping[str, str]) -> str:
@@ -98,12 +90,6 @@ def usage_of(message: bytes) -> Usage | None:
         cache_read_input_tokens=count(details.get("cached_tokens")),
         reasoning_output_tokens=count(part(counts, "output_token_details").get("reasoning_tokens")),
     )
-
-
-def _parameters(query: str) -> list[tuple[str, str]]:
-    """Give each parameter's name, decoded, and its value, as it stands."""
-    pairs = (parameter.partition("=") for parameter in query.split("&"))
-    return [(unquote_plus(name), value) for name, _, value in pairs]
 
 
 def _offered(headers: Mapping[str, str]) -> list[str]:

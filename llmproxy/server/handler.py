@@ -11,6 +11,7 @@ from ..config.schema import LimitsConfig
 from ..core.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedEncoding
 from ..core.exchange import Exchange
 from ..dialects.call import Address, parse_call
+from ..dialects.query import without
 from ..gateway import Gateway
 from .endpoints import find
 from .pulse import Beat
@@ -76,9 +77,7 @@ async def _serve(request: web.Request, *, counts: bool) -> web.StreamResponse:
 
 def query_of(query: str) -> str:
     """Give the query string as it came, but for a key of the client's, as Gemini's clients send."""
-    if "key=" not in query:
-        return query
-    return "&".join(one for one in query.split("&") if not one.startswith("key="))
+    return without(query, "key") if query else query
 
 
 async def answered(

@@ -24,7 +24,8 @@ from ..core.errors import (
     UnsupportedEncoding,
 )
 from ..core.exchange import Exchange, Passing, Route
-from ..dialects.passing import checked, may_repeat, model_in_json, model_in_query
+from ..dialects.call import checked_name
+from ..dialects.passing import may_repeat, model_in_json, model_in_query
 from ..framing.multipart import FieldFinder, boundary_of
 from . import ops
 from .endpoints import API, BY_PATH, Operation, advice, find, misses
@@ -141,7 +142,7 @@ async def _passing(request: web.Request, exchange: Exchange, limits: LimitsConfi
         body = await upload.begin(exchange, limits.body_time)
         if finder is not None and finder.span is not None:
             start, end = finder.span
-            found = checked(body[start:end].decode("utf-8", "replace")), finder.span
+            found = checked_name(body[start:end].decode("utf-8", "replace")), finder.span
         if upload.ended:
             upload = None
     query = request.rel_url.raw_query_string
