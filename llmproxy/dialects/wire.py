@@ -97,3 +97,15 @@ def part(body: Any, name: str) -> Json:
     """Give the object under `name`, an empty one where there is none."""
     value = body.get(name) if isinstance(body, dict) else None
     return value if isinstance(value, dict) else {}
+
+
+def text(fields: Json, name: str) -> str:
+    """Give the string under `name`, an empty one for whatever else stands in its place."""
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def objects(fields: Json, name: str) -> list[Json]:
+    """Give the objects in the list under `name`, none where there is no list."""
+    value = fields.get(name)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

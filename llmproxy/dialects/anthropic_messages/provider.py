@@ -49,6 +49,7 @@ from ..effort import budget_of
 from ..fields import Said, inexpressible, refused, said, unsaid
 from ..json_text import dumps
 from ..wire import part as part_of
+from ..wire import text as text_of
 from . import wire
 
 # requests ---------------------------------------------------------------------------------------
@@ -380,11 +381,11 @@ def parse_response(body: Json) -> ChatResponse:
     if not isinstance(content, list):
         raise UpstreamProtocolError("the provider's answer has no content list")
     return ChatResponse(
-        id=_text(body, "id"),
-        model=_text(body, "model"),
+        id=text_of(body, "id"),
+        model=text_of(body, "model"),
         parts=tuple(part for block in content if (part := _part(block)) is not None),
         stop=_stop(body),
-        stop_sequence=_text(body, "stop_sequence") or None,
+        stop_sequence=text_of(body, "stop_sequence") or None,
         refusal=_why_refused(body),
         usage=wire.usage(part_of(body, "usage")),
     )
@@ -395,19 +396,19 @@ def _part(block: Any) -> AnswerPart | None:
         return None
     match block.get("type"):
         case "text":
-            return Text(text=_text(block, "text"))
+            return Text(text=text_of(block, "text"))
         case "thinking":
             return Thinking(
-                text=_text(block, "thinking"),
-                signature=_text(block, "signature"),
+                text=text_of(block, "thinking"),
+                signature=text_of(block, "signature"),
                 by=wire.DIALECT,
             )
         case "redacted_thinking":
-            return RedactedThinking(data=_text(block, "data"), by=wire.DIALECT)
+            return RedactedThinking(data=text_of(block, "data"), by=wire.DIALECT)
         case "tool_use":
             return ToolCall(
-                id=_text(block, "id"),
-                name=_text(block, "name"),
+                id=text_of(block, "id"),
+                name=text_of(block, "name"),
                 arguments=part_of(block, "input"),
             )
         case _:
@@ -415,16 +416,11 @@ def _part(block: Any) -> AnswerPart | None:
 
 
 def _stop(fields: Json) -> Stop:
-    return STOPS.get(_text(fields, "stop_reason"), Stop.END)
+    return STOPS.get(text_of(fields, "stop_reason"), Stop.END)
 
 
 def _why_refused(fields: Json) -> str | None:
-    return _text(part_of(fields, "stop_details"), "explanation") or None
-
-
-def _text(fields: Json, name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else ""
+    return text_of(part_of(fields, "stop_details"), "explanation") or None
 
 
 # streams ----------------------------------------------------------------------------------------
@@ -520,7 +516,7 @@ class Parser:
             return [TextDelta(text=text)] if isinstance(text, str) and text else []
         if kind == "input_json_delta":
             call = self._calls.get(_index(body))
-            piece = _text(delta, "partial_json")
+            piece = text_of(delta, "partial_json")
             if call is None or not piece:
                 return []
             call.begun = True
@@ -540,15 +536,15 @@ class Parser:
                 if len(self._calls) > MOST_CALLS:
                     raise ValueError(f"more than {MOST_CALLS} tool calls under way")
                 started = ToolCallStarted(
-                    index=call.index, id=_text(block, "id"), name=_text(block, "name")
+                    index=call.index, id=text_of(block, "id"), name=text_of(block, "name")
                 )
                 return [*rest, started]
-            case "text" if text := _text(block, "text"):
+            case "text" if text := text_of(block, "text"):
                 return [TextDelta(text=text)]
             case "thinking":
                 return _thought(block)
             case "redacted_thinking":
-                return [RedactedThinking(data=_text(block, "data"), by=wire.DIALECT)]
+                return [RedactedThinking(data=text_of(block, "data"), by=wire.DIALECT)]
             case _:
                 return []
 
@@ -569,7 +565,7 @@ class Parser:
             return []
         self._started = True
         started = MessageStarted(
-            id=_text(message, "id"), model=_text(message, "model"), usage=self.usage
+            id=text_of(message, "id"), model=text_of(message, "model"), usage=self.usage
         )
         return [started]
 
@@ -583,7 +579,7 @@ class Parser:
         rest = [event for index in list(self._calls) for event in self._rest_of_call(index)]
         end = MessageEnded(
             stop=_stop(self._last),
-            stop_sequence=_text(self._last, "stop_sequence") or None,
+            stop_sequence=text_of(self._last, "stop_sequence") or None,
             refusal=_why_refused(self._last),
             usage=self.usage,
         )
@@ -605,7 +601,7 @@ def _only(fields: Json, names: frozenset[str]) -> Json:
 
 
 def _thought(fields: Json) -> list[ChatEvent]:
-    text, signature = _text(fields, "thinking"), _text(fields, "signature")
+    text, signature = text_of(fields, "thinking"), text_of(fields, "signature")
     if not (text or signature):
         return []
     return [ThinkingDelta(text=text, signature=signature, by=wire.DIALECT if signature else "")]

@@ -48,8 +48,9 @@ from ..chat import (
 )
 from ..fields import Said, inexpressible, said, unsaid
 from ..json_text import dumps
-from ..wire import count
+from ..wire import count, objects
 from ..wire import part as part_of
+from ..wire import text as text_of
 from . import wire
 
 # requests ---------------------------------------------------------------------------------------
@@ -478,7 +479,7 @@ def parse_response(body: Json) -> ChatResponse:
     candidate, blocked = _candidate(body), _block_reason(body)
     if candidate is None and blocked is None:
         raise UpstreamProtocolError("the provider's answer has no candidate")
-    made = _Ids(_text(body, "responseId"))
+    made = _Ids(text_of(body, "responseId"))
     parts: list[AnswerPart] = []
     for part in _parts_of(candidate):
         parts += _answer_parts(part, made)
@@ -487,7 +488,7 @@ def parse_response(body: Json) -> ChatResponse:
     stop, refusal = _ending(reason, blocked, candidate, calls=made.count)
     return ChatResponse(
         id=made.response_id,
-        model=_text(body, "modelVersion"),
+        model=text_of(body, "modelVersion"),
         parts=_with_citations(parts, _citations(candidate)),
         stop=stop,
         refusal=refusal,
@@ -507,7 +508,7 @@ class _Ids:
     def take(self, call: Json) -> str:
         """Give the id of the next call."""
         self.count += 1
-        if given := _text(call, "id"):
+        if given := text_of(call, "id"):
             return given
         source = self.response_id.encode("utf-8", "replace") or dumps(call)
         return f"call_{blake2s(source, digest_size=12).hexdigest()}_{self.count - 1}"
@@ -515,12 +516,12 @@ class _Ids:
 
 def _answer_parts(part: Json, made: _Ids) -> Iterator[AnswerPart]:
     """Give what one part means: a text's signature behind it, a picture's before it."""
-    signature, text = _text(part, "thoughtSignature"), _text(part, "text")
+    signature, text = text_of(part, "thoughtSignature"), text_of(part, "text")
     if "functionCall" in part:
         call = part_of(part, "functionCall")
         yield ToolCall(
             id=made.take(call),
-            name=_text(call, "name"),
+            name=text_of(call, "name"),
             arguments=part_of(call, "args"),
             signature=signature,
             by=wire.DIALECT if signature else "",
@@ -543,7 +544,7 @@ def _answer_parts(part: Json, made: _Ids) -> Iterator[AnswerPart]:
 
 def _image(part: Json) -> Image | None:
     blob = part_of(part, "inlineData")
-    kind, data = _text(blob, "mimeType"), _text(blob, "data")
+    kind, data = text_of(blob, "mimeType"), text_of(blob, "data")
     if not (kind.startswith("image/") and data):
         return None
     return Image(source=Inline(media_type=kind, data=data))
@@ -559,16 +560,15 @@ def _candidate(body: Json) -> Json | None:
 
 
 def _parts_of(candidate: Json | None) -> list[Json]:
-    parts = part_of(candidate, "content").get("parts")
-    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return objects(part_of(candidate, "content"), "parts")
 
 
 def _finish_reason(candidate: Json | None) -> str:
-    return _text(candidate or {}, "finishReason")
+    return text_of(candidate or {}, "finishReason")
 
 
 def _block_reason(body: Json) -> str | None:
-    return _text(part_of(body, "promptFeedback"), "blockReason") or None
+    return text_of(part_of(body, "promptFeedback"), "blockReason") or None
 
 
 def _check(reason: str, candidate: Json | None) -> None:
@@ -578,7 +578,7 @@ def _check(reason: str, candidate: Json | None) -> None:
     Asked again it mostly succeeds, and its server is not to blame.
     """
     if reason in BROKEN:
-        told = _text(candidate or {}, "finishMessage")
+        told = text_of(candidate or {}, "finishMessage")
         raise UpstreamProtocolError(
             f"the model could not end its answer ({reason}){': ' if told else ''}{told[:200]}",
             blames_target=False,
@@ -593,7 +593,7 @@ def _ending(
         return Stop.REFUSED, f"Gemini blocked the prompt ({blocked[:100]})"
     stop = STOPS.get(reason or "STOP", Stop.REFUSED)
     if stop is Stop.REFUSED:
-        told = _text(candidate or {}, "finishMessage")
+        told = text_of(candidate or {}, "finishMessage")
         return stop, told or f"Gemini stopped the answer ({reason[:100]})"
     return (Stop.TOOLS if calls and stop is Stop.END else stop), None
 
@@ -612,8 +612,8 @@ def _citations(candidate: Json | None) -> list[Citation]:
 
 
 def _note(found: dict[str, Citation], source: Any) -> None:
-    if isinstance(source, dict) and (url := _text(source, "uri")) and len(found) < MOST_CITATIONS:
-        found.setdefault(url, Citation(url=url, title=_text(source, "title") or None))
+    if isinstance(source, dict) and (url := text_of(source, "uri")) and len(found) < MOST_CITATIONS:
+        found.setdefault(url, Citation(url=url, title=text_of(source, "title") or None))
 
 
 def _with_citations(parts: list[AnswerPart], citations: list[Citation]) -> tuple[AnswerPart, ...]:
@@ -624,11 +624,6 @@ def _with_citations(parts: list[AnswerPart], citations: list[Citation]) -> tuple
             parts[i] = Text(text=text.text, citations=tuple(citations))
             break
     return tuple(parts)
-
-
-def _text(fields: Json, name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else ""
 
 
 # streams ----------------------------------------------------------------------------------------
@@ -682,10 +677,10 @@ class Parser:
         self._counts |= {name: counts[name] for name in _COUNTS if counts.get(name) is not None}
         out: list[ChatEvent] = []
         if self._made is None:
-            self._made = _Ids(_text(body, "responseId"))
+            self._made = _Ids(text_of(body, "responseId"))
             out.append(
                 MessageStarted(
-                    id=self._made.response_id, model=_text(body, "modelVersion"), usage=self.usage
+                    id=self._made.response_id, model=text_of(body, "modelVersion"), usage=self.usage
                 )
             )
         self._blocked = _block_reason(body) or self._blocked

@@ -60,7 +60,9 @@ from ..fields import Said, inexpressible, said
 from ..json_text import dumps
 from ..models import O_SERIES, OPENAI, REASONING, known_efforts, named
 from ..reading import DATA_URL
+from ..wire import objects
 from ..wire import part as part_of
+from ..wire import text as text_of
 from . import wire
 
 # requests ---------------------------------------------------------------------------------------
@@ -567,14 +569,14 @@ class _Thought:
         """Give the words in a message's, or a delta's, own fields."""
         words = ""
         for name in PLAIN_FIELDS:  # vLLM and others have the same words in both for a while
-            if words := _text(fields, name):
+            if words := text_of(fields, name):
                 self._field = name
                 break
-        details = _objects(fields, DETAILS)
+        details = objects(fields, DETAILS)
         for detail in details:
             self._merge(detail)
         if not words:
-            words = "".join(_text(one, name) for one in details for name in sorted(_WORDS))
+            words = "".join(text_of(one, name) for one in details for name in sorted(_WORDS))
         self._length += len(words)
         return words
 
@@ -595,7 +597,7 @@ class _Thought:
             return
         for name, value in detail.items():
             if name in (*_WORDS, "data") and isinstance(value, str):
-                last[name] = _text(last, name) + value
+                last[name] = text_of(last, name) + value
             elif value is not None:
                 last[name] = value
 
@@ -605,7 +607,7 @@ class _Thought:
         self._field, self._details, self._held, self._length = "", [], 0, 0
         if not details:
             return field
-        worded = [(one, name) for one in details for name in _WORDS if _text(one, name)]
+        worded = [(one, name) for one in details for name in _WORDS if text_of(one, name)]
         if len(worded) == 1:
             one, name = worded[0]
             if len(one[name]) == length:
@@ -640,22 +642,22 @@ def parse_response(body: Json) -> ChatResponse:
     reason = _reason(choice)
     if reason in BROKEN:
         raise UpstreamProtocolError(_why_broken(choice, reason))
-    own_id = _text(body, "id")
+    own_id = text_of(body, "id")
     try:
         thoughts, words = _thoughts_and_words(message)
     except ValueError as error:
         raise UpstreamProtocolError(f"the provider's reasoning cannot be kept: {error}") from error
     calls = list(_calls(message, own_id, cut=STOPS.get(reason) is Stop.LENGTH))
-    refusal = _text(message, "refusal")
+    refusal = text_of(message, "refusal")
     parts: list[AnswerPart] = [*thoughts, *words, *_images(message)]
     if refusal:
         parts.append(Refusal(text=refusal))
     return ChatResponse(
         id=own_id,
-        model=_text(body, "model"),
+        model=text_of(body, "model"),
         parts=(*parts, *calls),
         stop=_stop(reason, calls=bool(calls), refused=bool(refusal)),
-        stop_sequence=_text(choice, "stop_reason") or None,  # vLLM
+        stop_sequence=text_of(choice, "stop_reason") or None,  # vLLM
         usage=wire.usage(wire.counts(body) or {}),
     )
 
@@ -672,11 +674,11 @@ def _choice(body: Json) -> Json | None:
 
 
 def _reason(choice: Json) -> str:
-    return _text(choice, "finish_reason").lower()
+    return text_of(choice, "finish_reason").lower()
 
 
 def _why_broken(choice: Json, reason: str) -> str:
-    told = _text(part_of(choice, "error"), "message")[:500]
+    told = text_of(part_of(choice, "error"), "message")[:500]
     return f"the provider ended its answer with {reason!r}{told and ': '}{told}"
 
 
@@ -692,7 +694,7 @@ def _stop(reason: str, *, calls: bool, refused: bool) -> Stop:
 
 def _thoughts_and_words(message: Json) -> tuple[list[AnswerPart], list[AnswerPart]]:
     content = message.get("content")
-    blocks = [block for block in _objects(message, BLOCKS) if _is_signed(block)]
+    blocks = [block for block in objects(message, BLOCKS) if _is_signed(block)]
     thought = _Thought(2**31)  # the answer's own limit has bounded it
     thinking = "" if blocks else thought.take(message)
     text = content if isinstance(content, str) else ""
@@ -701,8 +703,8 @@ def _thoughts_and_words(message: Json) -> tuple[list[AnswerPart], list[AnswerPar
             if isinstance(part, dict) and part.get("type") == CHUNKS:
                 thinking += thought.chunk(_chunk_text(part))
             elif isinstance(part, dict):
-                text += _text(part, "text")
-    text = text or _text(part_of(message, "audio"), "transcript")
+                text += text_of(part, "text")
+    text = text or text_of(part_of(message, "audio"), "transcript")
     thoughts: list[AnswerPart] = [_signed(block) for block in blocks]
     if sealed := thought.seal():
         thoughts.append(
@@ -715,32 +717,32 @@ def _thoughts_and_words(message: Json) -> tuple[list[AnswerPart], list[AnswerPar
 
 
 def _is_signed(block: Json) -> bool:
-    return bool(_text(block, "signature") or _text(block, "data"))
+    return bool(text_of(block, "signature") or text_of(block, "data"))
 
 
 def _signed(block: Json) -> Thinking | RedactedThinking:
-    if data := _text(block, "data"):
+    if data := text_of(block, "data"):
         return RedactedThinking(data=f"{BLOCKS}:{data}", by=wire.DIALECT)
-    signature = f"{BLOCKS}:{_text(block, 'signature')}"
-    return Thinking(text=_text(block, "thinking"), signature=signature, by=wire.DIALECT)
+    signature = f"{BLOCKS}:{text_of(block, 'signature')}"
+    return Thinking(text=text_of(block, "thinking"), signature=signature, by=wire.DIALECT)
 
 
 def _chunk_text(part: Json) -> str:
     inner = part.get(CHUNKS)
     if isinstance(inner, str):
         return inner
-    return "".join(_text(one, "text") for one in _objects(part, CHUNKS))
+    return "".join(text_of(one, "text") for one in objects(part, CHUNKS))
 
 
 def _citations(fields: Json) -> Iterator[Citation]:
-    for annotation in _objects(fields, "annotations"):
+    for annotation in objects(fields, "annotations"):
         source = part_of(annotation, "url_citation")
-        if url := _text(source, "url"):
+        if url := text_of(source, "url"):
             start, end = source.get("start_index"), source.get("end_index")
             yield Citation(
                 url=url,
-                title=_text(source, "title") or None,
-                quoted=_text(source, "content") or None,
+                title=text_of(source, "title") or None,
+                quoted=text_of(source, "content") or None,
                 start=start if type(start) is int else None,
                 end=end if type(end) is int else None,
             )
@@ -748,8 +750,8 @@ def _citations(fields: Json) -> Iterator[Citation]:
 
 def _images(fields: Json) -> Iterator[Image]:
     """Give the pictures that OpenRouter's servers have beside the content."""
-    for image in _objects(fields, "images"):
-        url = _text(part_of(image, "image_url"), "url")
+    for image in objects(fields, "images"):
+        url = text_of(part_of(image, "image_url"), "url")
         head = DATA_URL.match(url)
         if head is not None and head[1]:
             data = url[head.end() :]
@@ -760,13 +762,13 @@ def _images(fields: Json) -> Iterator[Image]:
 
 def _calls(message: Json, answer: str, *, cut: bool) -> Iterator[ToolCall]:
     """Give the calls; of an answer that was `cut` off, those that are whole."""
-    called = _objects(message, "tool_calls")
+    called = objects(message, "tool_calls")
     if legacy := part_of(message, "function_call"):
         called = [*called, {"function": legacy}]
     ids = _Ids()
     for item in called:
         function = part_of(item, "function")
-        name = _text(function, "name")
+        name = text_of(function, "name")
         arguments = _arguments(function.get("arguments"))
         if not name or arguments is None:
             if cut:
@@ -774,7 +776,7 @@ def _calls(message: Json, answer: str, *, cut: bool) -> Iterator[ToolCall]:
             raise UpstreamProtocolError("the provider called a tool in words that are no JSON")
         signature = _signature(item)
         yield ToolCall(
-            id=ids.give(_text(item, "id"), answer),
+            id=ids.give(text_of(item, "id"), answer),
             name=name,
             arguments=arguments,
             signature=signature,
@@ -796,7 +798,7 @@ def _arguments(value: object) -> Json | None:
 
 def _signature(item: Json) -> str:
     """Give the signature that Gemini's server puts under a call, and wants back."""
-    return _text(part_of(part_of(item, "extra_content"), "google"), "thought_signature")
+    return text_of(part_of(part_of(item, "extra_content"), "google"), "thought_signature")
 
 
 class _Ids:
@@ -814,18 +816,6 @@ class _Ids:
             own = f"call_{blake2s(seed, digest_size=12).hexdigest()}"
         self._given.add(own)
         return own
-
-
-def _objects(fields: Json, name: str) -> list[Json]:
-    value = fields.get(name)
-    if not isinstance(value, list):
-        return []
-    return [item for item in value if isinstance(item, dict)]
-
-
-def _text(fields: Json, name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else ""
 
 
 # streams ----------------------------------------------------------------------------------------
@@ -936,8 +926,8 @@ class Parser:
 
     def _start(self, body: Json, out: list[ChatEvent]) -> None:
         self._started = True
-        self._id = _text(body, "id")
-        out.append(MessageStarted(id=self._id, model=_text(body, "model"), usage=self.usage))
+        self._id = text_of(body, "id")
+        out.append(MessageStarted(id=self._id, model=text_of(body, "model"), usage=self.usage))
 
     def _finish_reason(self, choice: Json) -> None:
         reason = _reason(choice)
@@ -947,7 +937,7 @@ class Parser:
         if reason in BROKEN:
             raise ValueError(_why_broken(choice, reason))
         self._reason = reason
-        self._stop_sequence = _text(choice, "stop_reason") or None  # vLLM
+        self._stop_sequence = text_of(choice, "stop_reason") or None  # vLLM
 
     def _take(self, delta: Json, out: list[ChatEvent]) -> None:  # noqa: C901 - one a field
         if not _FIELDS.isdisjoint(delta):
@@ -960,17 +950,17 @@ class Parser:
                 return  # text, nearly always
         elif isinstance(content, list):
             self._take_parts(content, out)
-        if refusal := _text(delta, "refusal"):
+        if refusal := text_of(delta, "refusal"):
             self._refused = True
             self._say(RefusalDelta(text=refusal), out)
-        if transcript := _text(part_of(delta, "audio"), "transcript"):
+        if transcript := text_of(part_of(delta, "audio"), "transcript"):
             self._say(TextDelta(text=transcript), out)
         if self._open is TextDelta:
             out += [Cited(citation=citation) for citation in _citations(delta)]
         for image in _images(delta):
             self._close(out)
             out.append(image)
-        for item in _objects(delta, "tool_calls"):
+        for item in objects(delta, "tool_calls"):
             self._call(item, out)
         if legacy := part_of(delta, "function_call"):
             self._call({"index": LEGACY, "function": legacy}, out)
@@ -982,17 +972,17 @@ class Parser:
             if part.get("type") == CHUNKS:
                 if words := self._thought.chunk(_chunk_text(part)):
                     self._say(ThinkingDelta(text=words), out)
-            elif text := _text(part, "text"):
+            elif text := text_of(part, "text"):
                 self._say(TextDelta(text=text), out)
 
     def _think(self, delta: Json, out: list[ChatEvent]) -> None:
         if words := self._thought.take(delta):
             self._say(ThinkingDelta(text=words), out)
-        for block in _objects(delta, BLOCKS):
-            if data := _text(block, "data"):
+        for block in objects(delta, BLOCKS):
+            if data := text_of(block, "data"):
                 self._close(out)
                 out.append(RedactedThinking(data=f"{BLOCKS}:{data}", by=wire.DIALECT))
-            elif signature := _text(block, "signature"):
+            elif signature := text_of(block, "signature"):
                 self._thought.seal()
                 self._say(ThinkingDelta(signature=f"{BLOCKS}:{signature}", by=wire.DIALECT), out)
                 self._open = None
@@ -1017,7 +1007,7 @@ class Parser:
 
     def _call(self, item: Json, out: list[ChatEvent]) -> None:
         function = part_of(item, "function")
-        own_id, name = _text(item, "id"), _text(function, "name")
+        own_id, name = text_of(item, "id"), text_of(function, "name")
         pieces = _pieces(function.get("arguments"))
         if not (own_id or name or pieces):
             return

@@ -56,6 +56,7 @@ from ..json_text import dumps
 from ..models import known_efforts
 from ..wire import loads
 from ..wire import part as part_of
+from ..wire import text as text_of
 from . import wire
 
 # requests ---------------------------------------------------------------------------------------
@@ -357,13 +358,13 @@ def parse_response(body: Json) -> ChatResponse:
     output = body.get("output")
     if not isinstance(output, list):
         raise UpstreamProtocolError("the provider's answer has no output list")
-    if _text(body, "status") in {"failed", "cancelled", "queued", "in_progress"}:
+    if text_of(body, "status") in {"failed", "cancelled", "queued", "in_progress"}:
         raise UpstreamProtocolError(f"the provider's answer is {body['status']}")
     parts = tuple(part for item in output for part in _parts(item))
     called = any(isinstance(part, ToolCall) for part in parts)
     return ChatResponse(
-        id=_text(body, "id"),
-        model=_text(body, "model"),
+        id=text_of(body, "id"),
+        model=text_of(body, "model"),
         parts=parts,
         stop=_stop(body, called=called),
         usage=wire.usage(part_of(body, "usage")),
@@ -394,11 +395,11 @@ def _said_part(part: Any) -> Iterator[Text | Refusal]:
         case "output_text":
             citations = (_citation(one, 0) for one in _list(part, "annotations"))
             yield Text(
-                text=_text(part, "text"),
+                text=text_of(part, "text"),
                 citations=tuple(one for one in citations if one is not None),
             )
         case "refusal":
-            yield Refusal(text=_text(part, "refusal"))
+            yield Refusal(text=text_of(part, "refusal"))
         case _:
             pass
 
@@ -409,8 +410,8 @@ def _citation(annotation: Any, before: int) -> Citation | None:
         return None
     start, end = annotation.get("start_index"), annotation.get("end_index")
     return Citation(
-        url=_text(annotation, "url"),
-        title=_text(annotation, "title") or None,
+        url=text_of(annotation, "url"),
+        title=text_of(annotation, "title") or None,
         start=start + before if type(start) is int else None,
         end=end + before if type(end) is int else None,
     )
@@ -420,28 +421,28 @@ def _thought(item: Json) -> str:
     """Give the summary of the reasoning, or the reasoning itself, which open models show."""
     for name in ("summary", "content"):
         texts = (part for part in _list(item, name) if isinstance(part, dict))
-        if told := [text for part in texts if (text := _text(part, "text"))]:
+        if told := [text for part in texts if (text := text_of(part, "text"))]:
             return "\n\n".join(told)
     return ""
 
 
 def _signature(item: Json) -> str:
-    sealed = _text(item, "encrypted_content")
-    return f"{_text(item, 'id').replace(':', '')}:{sealed}" if sealed else ""
+    sealed = text_of(item, "encrypted_content")
+    return f"{text_of(item, 'id').replace(':', '')}:{sealed}" if sealed else ""
 
 
 def _call(item: Json) -> Iterator[ToolCall]:
     if item["type"] == "custom_tool_call":
-        arguments: Any = freeform.arguments_of(_text(item, "input"))
+        arguments: Any = freeform.arguments_of(text_of(item, "input"))
     else:
         arguments = _arguments(item)
     if arguments is not None:
-        yield ToolCall(id=_call_id(item), name=_text(item, "name"), arguments=arguments)
+        yield ToolCall(id=_call_id(item), name=text_of(item, "name"), arguments=arguments)
 
 
 def _arguments(item: Json) -> Json | None:
     """Give the arguments, None where a limit cut them; UpstreamProtocolError for what is none."""
-    text = _text(item, "arguments")
+    text = text_of(item, "arguments")
     if not text.strip():
         return {}
     try:
@@ -456,13 +457,13 @@ def _arguments(item: Json) -> Json | None:
 
 
 def _picture(item: Json) -> Iterator[Image]:
-    if data := _text(item, "result"):
-        kind = _text(item, "output_format") or "png"
+    if data := text_of(item, "result"):
+        kind = text_of(item, "output_format") or "png"
         yield Image(source=Inline(media_type=f"image/{kind}", data=data))
 
 
 def _call_id(item: Json) -> str:
-    return _text(item, "call_id") or _text(item, "id")
+    return text_of(item, "call_id") or text_of(item, "id")
 
 
 def _stop(response: Json, *, called: bool) -> Stop:
@@ -470,11 +471,6 @@ def _stop(response: Json, *, called: bool) -> Stop:
         reason = part_of(response, "incomplete_details").get("reason")
         return Stop.REFUSED if reason == "content_filter" else Stop.LENGTH
     return Stop.TOOLS if called else Stop.END
-
-
-def _text(fields: Json, name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else ""
 
 
 def _list(fields: Json, name: str) -> list[Any]:
@@ -534,7 +530,7 @@ class Parser:
         if not self._started:
             self._started = True
             response = part_of(body, "response")
-            started = MessageStarted(id=_text(response, "id"), model=_text(response, "model"))
+            started = MessageStarted(id=text_of(response, "id"), model=text_of(response, "model"))
             return [started, *self._feed(kind, body)]
         return self._feed(kind, body)
 
@@ -545,19 +541,19 @@ class Parser:
     def _feed(self, kind: str, body: Json) -> list[ChatEvent]:  # noqa: C901, PLR0911, PLR0912
         match kind:
             case "response.output_text.delta":
-                return self._words(body, TextDelta, _text(body, "delta"))
+                return self._words(body, TextDelta, text_of(body, "delta"))
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
-                return self._arguments(body, _text(body, "delta"))
+                return self._arguments(body, text_of(body, "delta"))
             case "response.reasoning_summary_text.delta":
-                return self._think(body, "summary", _text(body, "delta"))
+                return self._think(body, "summary", text_of(body, "delta"))
             case "response.reasoning_text.delta":
-                return self._think(body, "content", _text(body, "delta"))
+                return self._think(body, "content", text_of(body, "delta"))
             case "response.refusal.delta":
-                return self._words(body, RefusalDelta, _text(body, "delta"))
+                return self._words(body, RefusalDelta, text_of(body, "delta"))
             case "response.output_text.done":
-                return self._rest(body, TextDelta, _text(body, "text"))
+                return self._rest(body, TextDelta, text_of(body, "text"))
             case "response.refusal.done":
-                return self._rest(body, RefusalDelta, _text(body, "refusal"))
+                return self._rest(body, RefusalDelta, text_of(body, "refusal"))
             case "response.output_text.annotation.added":
                 return self._cite(body, _index(body, "annotation_index"), body.get("annotation"))
             case "response.content_part.done":
@@ -615,9 +611,9 @@ class Parser:
         if not isinstance(part, dict) or part.get("type") not in ("output_text", "refusal"):
             return []
         if part["type"] == "refusal":
-            out = self._rest(body, RefusalDelta, _text(part, "refusal"))
+            out = self._rest(body, RefusalDelta, text_of(part, "refusal"))
         else:
-            out = self._rest(body, TextDelta, _text(part, "text"))
+            out = self._rest(body, TextDelta, text_of(part, "text"))
             for i, annotation in enumerate(_list(part, "annotations")):
                 out += self._cite(body, i, annotation)
         if self._open == _part_place(body):
@@ -646,7 +642,7 @@ class Parser:
     def _rest_of_thought(self, body: Json, shown: str) -> list[ChatEvent]:
         if (shown, _index(body, f"{shown}_index")) in self._item(body, "reasoning").told:
             return []
-        return self._think(body, shown, _text(body, "text"))
+        return self._think(body, shown, text_of(body, "text"))
 
     def _thought_done(self, body: Json, item: Json) -> list[ChatEvent]:
         out: list[ChatEvent] = []
@@ -683,7 +679,7 @@ class Parser:
         self._calls += 1
         out: list[ChatEvent] = []
         self._close(out)
-        started = ToolCallStarted(index=known.call, id=_call_id(item), name=_text(item, "name"))
+        started = ToolCallStarted(index=known.call, id=_call_id(item), name=text_of(item, "name"))
         return [*out, started]
 
     def _call_done(self, body: Json, item: Json) -> list[ChatEvent]:
@@ -694,10 +690,10 @@ class Parser:
         rest = ""
         if item["type"] == "custom_tool_call":
             if not known.told:
-                rest = _OPENING + dumps(_text(item, "input"))[1:-1].decode()
+                rest = _OPENING + dumps(text_of(item, "input"))[1:-1].decode()
             rest += "" if cut else _CLOSING
         elif not known.told:
-            rest = _text(item, "arguments") or ("" if cut else "{}")
+            rest = text_of(item, "arguments") or ("" if cut else "{}")
         if rest:
             out.append(ToolCallDelta(index=known.call, arguments=rest))
         return [*out, BlockEnded()]
@@ -705,12 +701,12 @@ class Parser:
     # items
 
     def _item_added(self, body: Json, item: Json) -> list[ChatEvent]:
-        if _text(item, "type") in _CALLS:
+        if text_of(item, "type") in _CALLS:
             return self._start_call(body, item)
         return []
 
     def _item_done(self, body: Json, item: Json) -> list[ChatEvent]:
-        kind = _text(item, "type")
+        kind = text_of(item, "type")
         known = self._item(body, kind)
         if known.done or known.kind != kind:
             return []
