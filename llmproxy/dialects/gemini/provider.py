@@ -349,19 +349,9 @@ def _declaration(tool: Tool) -> Json:
     declaration: Json = {"name": tool.name}
     if tool.description is not None:
         declaration["description"] = tool.description
-    if tool.freeform:
-        declaration["parametersJsonSchema"] = _one_text(tool)
-    elif tool.parameters:
+    if tool.parameters:
         declaration["parametersJsonSchema"] = _schema(tool.parameters)
     return declaration
-
-
-def _one_text(tool: Tool) -> Json:
-    text: Json = {"type": "string"}
-    grammar = (tool.grammar or {}).get("definition")
-    if isinstance(grammar, str):
-        text["description"] = f"Text that this grammar describes:\n{grammar}"
-    return {"type": "object", "properties": {"input": text}, "required": ["input"]}
 
 
 def _schema(schema: Json) -> Json:

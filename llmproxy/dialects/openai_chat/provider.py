@@ -21,7 +21,6 @@ from ...core.errors import UpstreamProtocolError
 from ...core.exchange import Json
 from ...core.usage import Usage
 from ...framing.sse import Event
-from .. import freeform
 from ..chat import (
     AnswerPart,
     Audio,
@@ -425,9 +424,7 @@ def _tool(tool: Tool, model: str) -> Json:
         function["description"] = tool.description
     # OpenAI wants an object's properties named, and some servers a schema.
     empty: Json = {"type": "object", "properties": {}}
-    function["parameters"] = (
-        freeform.parameters(tool.grammar) if tool.freeform else empty | (tool.parameters or {})
-    )
+    function["parameters"] = empty | (tool.parameters or {})
     if tool.strict:
         function["strict"] = True
     return {"type": "function", "function": function}

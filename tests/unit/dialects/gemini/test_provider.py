@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llmproxy.core.errors import NotExpressible, UpstreamProtocolError
 from llmproxy.core.exchange import Json
 from llmproxy.core.usage import Usage
+from llmproxy.dialects import freeform
 from llmproxy.dialects.chat import (
     BlockEnded,
     ChatEvent,
@@ -289,7 +290,9 @@ def test_a_result_is_matched_by_id_and_named() -> None:
 
 
 def test_a_free_form_tool_is_a_function_of_one_text() -> None:
-    tool = Tool(name="patch", freeform=True, grammar={"definition": "start: x"})
+    grammar = {"syntax": "lark", "definition": "start: x"}
+    described = freeform.parameters(grammar)
+    tool = Tool(name="patch", freeform=True, grammar=grammar, parameters=described)
 
     (declared,) = rendered(HI, tools=(tool,))["tools"][0]["functionDeclarations"]
 

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from llmproxy.core.errors import NotExpressible, UpstreamProtocolError
 from llmproxy.core.exchange import Json
 from llmproxy.core.usage import Usage
+from llmproxy.dialects import freeform
 from llmproxy.dialects.chat import (
     Audio,
     BlockEnded,
@@ -267,9 +268,11 @@ def test_the_o_series_is_not_told_to_call_one_tool_at_a_time() -> None:
 
 
 def test_a_freeform_tool_is_a_function_of_one_text() -> None:
-    grammar = {"type": "grammar", "syntax": "lark", "definition": "start: /a/"}
+    grammar = {"syntax": "lark", "definition": "start: /a/"}
+    described = freeform.parameters(grammar)
+    tool = Tool(name="patch", freeform=True, grammar=grammar, parameters=described)
 
-    body = ask(tools=(Tool(name="patch", freeform=True, grammar=grammar),))
+    body = ask(tools=(tool,))
 
     (tool,) = body["tools"]
     schema = tool["function"]["parameters"]
