@@ -14,10 +14,7 @@ from .call import checked_name, model_span
 from .query import replaced, values
 
 # What no provider has any state of: asked twice, it costs twice, and nothing else.
-COMPUTES = (
-    "/v1/audio/", "/v1/images/", "/v1/messages/count_tokens", "/v1/moderations", "/v1/ocr",
-    "/v1/rerank",
-)  # fmt: skip
+COMPUTES = ("/v1/audio/", "/v1/images/", "/v1/moderations", "/v1/ocr", "/v1/rerank")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
