@@ -64,7 +64,7 @@ _STATELESS = "nothing is kept from one request to the next; send the whole conve
 
 # Each top-level field of a response's creation, after the types of the official SDK (openai 3).
 ASKED: Mapping[str, Asked] = {
-    "input": asked("see the items' own table"),
+    "input": asked("see the items' own table", "messages"),
     "model": asked("the target's name of the model"),
     "stream": asked("as it is"),
     "instructions": asked("the first system message"),
