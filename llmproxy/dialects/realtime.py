@@ -60,14 +60,9 @@ def chosen(provider: str | None, offered: tuple[str, ...]) -> str | None:
     return OWN if OWN in offered else offered[0]
 
 
-def names_account(headers: Mapping[str, str], offered: tuple[str, ...]) -> bool:
-    """Say whether the client names an account of its own, which the key at hand may not fit."""
-    return any(name.startswith(ACCOUNT) for name in offered) or not headers.keys().isdisjoint(
-        (
-            "openai-organization",
-            "openai-project",
-        )
-    )
+def names_account(offered: tuple[str, ...]) -> bool:
+    """Say whether the client names an account of its own here, which the key may not fit."""
+    return any(name.startswith(ACCOUNT) for name in offered)
 
 
 def usage_of(message: bytes) -> Usage | None:

@@ -32,7 +32,7 @@ from ..dialects.realtime import SUBPROTOCOLS, names_account, with_model
 from ..framing.websocket import accept
 from ..providers.base import Provider, returned
 from .send import WIRE_ERRORS, HttpUpstream, Upstream
-from .speak import ERROR_BODY, ERROR_PATIENCE
+from .speak import ERROR_BODY, ERROR_PATIENCE, excuse, masked
 from .websocket import Socket
 
 VERSION = "/v1"  # begins our paths; a provider's base URL has its own
@@ -52,14 +52,10 @@ class Opened(Reply):
         subprotocol: str | None,
         mask: Mask,
     ) -> None:
-        headers = {
-            name: mask(value.encode("utf-8", "replace")).decode()
-            for name, value in returned(answer.headers).items()
-        }
         super().__init__(
             target=target,
             status=answer.status,
-            headers=headers,
+            headers=masked(returned(answer.headers), mask),
             streamed=False,
             length=None,
             first=b"",
@@ -189,7 +185,8 @@ class RealtimeSpeaker:
         error.advice = None  # it would be about another path
         assert exchange.call is not None
         assert exchange.session is not None
-        if names_account(exchange.call.headers, exchange.session.subprotocols):
+        excuse(error, exchange.call.headers)
+        if names_account(exchange.session.subprotocols):
             error.key_fault = None
         raise error
 

@@ -3,8 +3,8 @@ The innermost send of what is no chat call: to the provider as it came, and back
 
 The head of a good answer is the commit point. Only an answer in JSON to what may be asked twice, or
 with links in it, is held back until it is complete, up to 256 KiB: then one that breaks off can be
-asked for again. All else flows from its first byte. An error is the provider's own word: once nobody else is asked,
-it goes to the client as it came, unless it is about our own key.
+asked for again. All else flows from its first byte. An error is the provider's own word: once nobody
+else is asked, it goes to the client as it came, unless it is about our own key.
 
 A body still on its way is sent while it comes: the client is read no faster than the provider
 takes it. Until the answer begins, `timeouts.idle` bounds how long the provider may take nothing,

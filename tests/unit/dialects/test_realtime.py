@@ -90,20 +90,16 @@ def test_who_offers_subprotocols_is_answered_with_one(
 
 
 @pytest.mark.parametrize(
-    ("headers", "offered", "named"),
+    ("offered", "named"),
     [
-        ({}, (), False),
-        ({"openai-beta": "x"}, ("realtime",), False),
-        ({"openai-project": "p"}, (), True),
-        ({"openai-organization": "o"}, (), True),
-        ({}, ("openai-organization.o",), True),
-        ({}, ("openai-project.p",), True),
+        ((), False),
+        (("realtime",), False),
+        (("openai-organization.o",), True),
+        (("realtime", "openai-project.p"), True),
     ],
 )
-def test_an_account_is_named_in_headers_or_subprotocols(
-    headers: dict[str, str], offered: tuple[str, ...], named: bool
-) -> None:
-    assert names_account(headers, offered) is named
+def test_an_account_may_be_named_in_a_subprotocol(offered: tuple[str, ...], named: bool) -> None:
+    assert names_account(offered) is named
 
 
 def test_the_usage_of_an_answer_is_read_where_it_ends() -> None:
