@@ -36,7 +36,12 @@ ENVIRONMENT: Mapping[str, str] = {
     "OTEL_SDK_DISABLED": "true",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-KINDS: Mapping[str, str] = {"openai_chat": "openai", "anthropic_messages": "anthropic"}
+PROVIDERS: Mapping[str, str] = {
+    "openai_chat": 'kind = "openai"\napis = ["chat"]',
+    "openai_responses": 'kind = "openai"\napis = ["responses"]',
+    "anthropic_messages": 'kind = "anthropic"',
+    "gemini": 'kind = "gemini"',
+}
 
 
 @dataclass(slots=True)
@@ -63,7 +68,7 @@ def configuration(vendor: Vendor, dialect: str) -> str:
 ping = "none"
 
 [providers.vendor]
-kind = "{KINDS[dialect]}"
+{PROVIDERS[dialect]}
 base_url = "{base}"
 api_key = "env:VENDOR_KEY"
 

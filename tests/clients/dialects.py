@@ -585,7 +585,7 @@ class Gemini:
     overloaded = 503
     fields = frozenset(
         """contents tools toolConfig safetySettings systemInstruction generationConfig
-        cachedContent labels""".split()
+        cachedContent labels serviceTier store""".split()
     )
     headers: Mapping[str, str] = {"server-timing": "gfet4t7; dur=9"}
 

@@ -10,12 +10,14 @@ CASE = re.compile(
     r"^(?:export )?(?:async )?(?:def |function |const )?case_(\w+) ?[(=]", re.MULTILINE
 )
 
-ALL = ("openai_chat", "anthropic_messages")
+ALL = ("openai_chat", "openai_responses", "anthropic_messages", "gemini")
 """The dialects of the vendors behind the gateway."""
 
 BEHIND: Mapping[str, tuple[str, ...]] = {
     "openai_chat": ("openai_chat", "anthropic_messages"),
+    "openai_responses": ALL,
     "anthropic_messages": ("anthropic_messages",),
+    "gemini": ALL,
 }
 """The vendors' dialects in which each client dialect is served."""
 
@@ -48,11 +50,13 @@ ENVIRONMENTS: Mapping[str, str] = {
     "with_pydantic_ai.py": "frameworks",
 }
 
-CHAT, MESSAGES = "openai_chat", "anthropic_messages"
+CHAT, RESPONSES, MESSAGES, GEMINI = ALL
 
 CLIENTS: Mapping[str, Client] = {
     "openai-python": Client(program="openai_chat.py", speaks=CHAT),
     "openai-node": Client(program="openai_chat.mjs", speaks=CHAT),
+    "openai-python-responses": Client(program="openai_responses.py", speaks=RESPONSES),
+    "openai-node-responses": Client(program="openai_responses.mjs", speaks=RESPONSES),
     "anthropic-python": Client(program="anthropic_messages.py", speaks=MESSAGES, also=(CHAT,)),
     "anthropic-node": Client(program="anthropic_messages.mjs", speaks=MESSAGES, also=(CHAT,)),
     "ai-sdk-openai-chat": Client(program="ai_sdk.mjs", speaks=CHAT),

@@ -128,7 +128,8 @@ def _played(wording: Wording, turn: Turn, asked: JsonObject, *, streamed: bool) 
 
 
 def _broken(wording: Wording, turn: Breaks, asked: JsonObject) -> Iterator[Move]:
-    written = wording.streamed(Says(text=("Hello", ", wörld")), asked)
+    # the last piece may come with what ends the answer
+    written = wording.streamed(Says(text=("Hello", ", wörld", "")), asked)
     parts: list[Move] = [*written.parts[: written.ending]]
     if turn is Breaks.STALLS:
         parts.append(End.HANG)
