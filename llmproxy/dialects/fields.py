@@ -140,8 +140,8 @@ def _flat(body: Json, table: Mapping[str, Asked], path: str) -> Iterator[tuple[s
 def inexpressible(path: str, why: str) -> NotExpressible:
     """Give the error for what cannot be said, naming its place, the reason and the way out."""
     return NotExpressible(
-        f"{path} cannot be translated for this model's provider: {why}; leave it out, or name a "
-        "target whose provider speaks your dialect (`provider/model`)",
+        f"{path} cannot be translated for this model's provider: {why}; leave it out, or ask for "
+        "a model whose provider speaks your API (`provider/model`)",
         param=path,
     )
 

@@ -244,13 +244,20 @@ def misses(path: str) -> bool:
     return path not in tails and path.rstrip("/").endswith(tuple(tails))
 
 
+# A path of an API below something that would have to be a provider's name.
+BELOW = re.compile(r"/(?!v1/|v1beta/)([A-Za-z0-9_.-]{1,64})/(?:v1|v1beta)/.*")
+
+
 def advice(path: str, provider: str | None = None) -> str:
     """Say what a client that came to a wrong path, maybe below a provider's, should change."""
     root = "http://HOST:PORT" if provider is None else f"http://HOST:PORT/{provider}"
+    nobody = ""
+    if provider is None and (below := BELOW.fullmatch(path)) is not None:
+        nobody = f"no provider is called {below[1]}; "
     for endpoint in ENDPOINTS:
         tail = endpoint.path.removeprefix("/v1")
         if endpoint.operation is Operation.CHAT and path.rstrip("/").endswith(tail):
             base = f"{root}{endpoint.base}"
-            return f"set the SDK's base_url to {base} ({endpoint.shown} is the path it then calls)"
+            return f"{nobody}set the SDK's base_url to {base} ({endpoint.shown} is the path it then calls)"
     paths = ", ".join(dict.fromkeys(path for _, path in BY_PATH))
-    return f"this gateway serves {paths}, and passes on what else stands under /v1/"
+    return f"{nobody}this gateway serves {paths}, and passes on what else stands under /v1/"

@@ -1,5 +1,6 @@
 """A whole gateway on loopback, for tests: in the event loop of its user, or in a thread."""
 
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from ..app import create_app
 from ..config.load import parse
 from ..config.schema import Config
 from ..server.protocol import make_runner
+from ..telemetry.log import OURS
 from .background import Background, Local
 
 SOURCE = "the test's configuration"
@@ -44,7 +46,13 @@ class LocalGateway(Local):
 
 @asynccontextmanager
 async def serving(config: Config, innermost: Sequence[Middleware] = ()) -> AsyncIterator[int]:
-    """Serve the configuration on a free port of loopback, and give the port."""
+    """
+    Serve the configuration on a free port of loopback, and give the port.
+
+    Its log goes where the user's logging sends it: nowhere, where that is not set up.
+    """
+    silence = logging.NullHandler()  # not Python's last resort, which prints bare events
+    logging.getLogger(OURS).addHandler(silence)
     app = create_app(config)
     app.middlewares.extend(innermost)
     runner = make_runner(app)
@@ -55,6 +63,7 @@ async def serving(config: Config, innermost: Sequence[Middleware] = ()) -> Async
         yield port
     finally:
         await runner.cleanup()
+        logging.getLogger(OURS).removeHandler(silence)
 
 
 def _read(path: str) -> str:

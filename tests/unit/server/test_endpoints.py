@@ -95,3 +95,8 @@ def test_a_path_may_name_a_model() -> None:
     assert (endpoint.dialect, model) == ("gemini", "x/y")
     assert find("GET", "/v1/realtime/transcription_sessions")[1] is None
     assert find("GET", "/v1/files") == (None, None)
+
+
+def test_a_path_below_nobody_is_told_so() -> None:
+    assert "no provider is called grok; " in advice("/grok/v1/embeddings")
+    assert "no provider" not in advice("/v1/v1/messages")
