@@ -15,12 +15,23 @@ from .query import replaced, values
 
 # What no provider has any state of: asked twice, it costs twice, and nothing else.
 COMPUTES = ("/v1/audio/", "/v1/images/", "/v1/moderations", "/v1/ocr", "/v1/rerank")
+# And what else is answered by the model that the body names, and by nothing else.
+NAMED = frozenset({"/v1/responses/compact", "/v1/responses/input_tokens", "/v1/videos"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def may_repeat(method: str, path: str, headers: Mapping[str, str]) -> bool:
     """Say whether a request, its body held, does no harm when it is done twice."""
     return method in SAFE or "idempotency-key" in headers or path.startswith(COMPUTES)
+
+
+def serves_model(path: str) -> bool:
+    """
+    Say whether what is asked at `path` is of the model that the body names.
+
+    Elsewhere, and in a query, a name may stand that nobody looks at: beside a file, a batch.
+    """
+    return path.startswith(COMPUTES) or path in NAMED
 
 
 def model_in_json(raw: bytes) -> tuple[str, tuple[int, int]] | None:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from .. import __version__
 from ..config.schema import ProviderConfig
 from ..config.vendors import vendor_of
-from ..core.errors import NotExpressible, UpstreamStatusError
+from ..core.errors import InvalidRequest, NotExpressible, UpstreamStatusError
 from ..core.exchange import Call, HttpRequest, Passing, Target
 from ..core.secret import Mask
 from ..dialects.judge import judge
@@ -115,6 +115,8 @@ class HttpProvider:
         paths = self._kind.count_paths if call.counts else paths
         path = call.path or paths.get(dialect) or self._kind.paths[dialect]
         if "{" in path:
+            if not {"", ".", ".."}.isdisjoint(target.model.split("/")):
+                raise InvalidRequest("model cannot stand in a path", param="model")
             path = path.replace("{model}", quote(target.model, safe="/"))
         return HttpRequest(
             method="POST",

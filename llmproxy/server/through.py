@@ -25,7 +25,8 @@ from ..core.errors import (
 )
 from ..core.exchange import Exchange, Passing, Route
 from ..dialects.call import checked_name
-from ..dialects.passing import may_repeat, model_in_json, model_in_query
+from ..dialects.gemini.wire import DIALECT as GEMINI
+from ..dialects.passing import may_repeat, model_in_json, model_in_query, serves_model
 from ..framing.multipart import FieldFinder, boundary_of
 from . import ops
 from .endpoints import API, BY_PATH, Operation, advice, find, misses
@@ -81,10 +82,13 @@ async def through(request: web.Request) -> web.StreamResponse:
     """Pass the request on, and the answer back."""
     exchange = request[EXCHANGE]
     plan = request.app[SERVICES].plan
+    query = request.rel_url.raw_query_string
+    if exchange.dialect == GEMINI:  # whoever is asked: the client's key may stand there
+        query = query_of(query)
     if exchange.provider is not None:
         check_provider(exchange.provider, plan)
         exchange.dialect = plan.lines[exchange.provider].provider.dialect(exchange.dialect)
-    passing = exchange.passing = await _passing(request, exchange, plan.config.limits)
+    passing = exchange.passing = await _passing(request, exchange, query, plan.config.limits)
     exchange.model = passing.model
     exchange.route = replace(_route(exchange, passing, plan), hedge=None)
     patience = patience_of(exchange, sent=passing.upload is None)
@@ -99,7 +103,11 @@ def _route(exchange: Exchange, passing: Passing, plan: Plan) -> Route:
     assert principal is not None
     if model is not None:
         name = model if provider is None else f"{provider}/{model}"
-        return plan.routes.resolve(name, principal)
+        route = plan.routes.resolve(name, principal)
+        if passing.model_span is None or not serves_model(passing.path):
+            for target in route.targets:  # the name alone binds nobody there
+                plan.routes.whole(target.provider, principal)
+        return route
     return plan.routes.whole(provider or _default(exchange, plan), principal)
 
 
@@ -121,7 +129,9 @@ def _default(exchange: Exchange, plan: Plan) -> str:
     )
 
 
-async def _passing(request: web.Request, exchange: Exchange, limits: LimitsConfig) -> Passing:
+async def _passing(
+    request: web.Request, exchange: Exchange, query: str, limits: LimitsConfig
+) -> Passing:
     """Read what has to be known of the request before it can go on; raises RequestError."""
     if request.method not in METHODS:
         raise MethodNotAllowed(f"{request.path} takes {', '.join(METHODS)}, not {request.method}")
@@ -145,9 +155,6 @@ async def _passing(request: web.Request, exchange: Exchange, limits: LimitsConfi
             found = checked_name(body[start:end].decode("utf-8", "replace")), finder.span
         if upload.ended:
             upload = None
-    query = request.rel_url.raw_query_string
-    if exchange.dialect == "gemini":
-        query = query_of(query)
     model, span = found or (model_in_query(query), None)
     return Passing(
         dialect=exchange.dialect,

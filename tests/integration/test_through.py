@@ -951,3 +951,75 @@ async def test_an_answer_that_is_slow_to_come_whole_is_bound_by_silence_alone(
 
     assert answered.complete
     assert answered.body == body
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind", "body"),
+    [
+        ("GET", "/v1/files/file-1/content?model=whisper", None, b""),
+        ("DELETE", "/v1/files/file-1?model=whisper", None, b""),
+        ("POST", "/v1/batches", "application/json", b'{"model":"whisper"}'),
+        ("POST", "/v1/images/edits?model=whisper", "text/plain", b'{"model":"dear"}'),
+        (
+            "POST",
+            "/v1/audio/translations?model=whisper",
+            "multipart/form-data; boundary=json",
+            b'--json\r\ncontent-disposition: form-data; name="model"\r\n\r\ndear\r\n--json--\r\n',
+        ),
+    ],
+)
+async def test_a_name_that_binds_nobody_opens_nothing_to_a_key_for_a_model(  # noqa: PLR0917
+    start: Start,
+    first: Provider,
+    second: Provider,
+    method: str,
+    path: str,
+    kind: str | None,
+    body: bytes,
+) -> None:
+    first.always = lambda _: answer({})
+    gateway = await start(both(first, second, KEYS))
+    more = {} if kind is None else {"content-type": kind}
+
+    narrow = await ask(gateway.port, path, body, {**NARROW, **more}, method=method)
+    wide = await ask(gateway.port, path, body, {**WIDE, **more}, method=method)
+
+    assert (narrow.status, wide.status) == (403, 200)
+    assert len(first.requests) == 1
+
+
+@pytest.mark.parametrize("written", ["key", "k%65y", "%6Bey"])
+@pytest.mark.parametrize("path", ["/first/v1beta/x", "/third/v1beta/files"])
+async def test_a_clients_key_in_the_query_goes_to_nobody(
+    start: Start, first: Provider, second: Provider, written: str, path: str
+) -> None:
+    first.always = lambda _: answer({})
+    third = provider("third", first.url, kind="gemini")
+    gateway = await start(both(first, second, third + KEYS.replace('"first/*"', '"*"')))
+    secret = keys(KEYS)["WIDE_KEY"]
+
+    answered = await gateway.get(f"{path}?a=b&{written}={secret}")
+
+    assert answered.status == 200
+    assert first.requests[0].target.endswith("?a=b")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/models/third/m:generateContent", 200),
+        ("/v1beta/models/third/../files:generateContent", 400),
+        ("/v1beta/models/third/%2e%2e/files:generateContent", 400),
+    ],
+)
+async def test_a_model_in_a_path_leads_nowhere_else(
+    start: Start, first: Provider, second: Provider, path: str, status: int
+) -> None:
+    said = {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}]}
+    first.always = lambda _: answer(said)
+    gateway = await start(both(first, second, provider("third", first.url, kind="gemini")))
+
+    answered = await ask(gateway.port, path, {"contents": [{"parts": [{"text": "x"}]}]})
+
+    assert answered.status == status
+    assert len(first.requests) == (status == 200)
