@@ -15,7 +15,7 @@ _BOUNDARY = re.compile(
     r"""multipart/form-data\s*;(?:.*;)?\s*boundary=(?:"([^"]+)"|([^\s;"]+))""", re.IGNORECASE
 )
 _NAME = re.compile(
-    rb"""content-disposition\s*:[^\r\n]*?;\s*name\s*=\s*(?:"([^"\r\n]*)"|([^\s;"]+))""",
+    rb"""(?:\A|[\r\n])[ \t]*content-disposition\s*:[^\r\n]*?;\s*name\s*=\s*(?:"([^"\r\n]*)"|([^\s;"]+))""",
     re.IGNORECASE,
 )
 
@@ -24,6 +24,10 @@ def boundary_of(content_type: str) -> bytes | None:
     """Give the boundary that a form's content type names; None where it is no form."""
     found = _BOUNDARY.match(content_type)
     return (found[1] or found[2]).encode("utf-8", "surrogateescape") if found else None
+
+
+# RFC 7578 forbids it, and some that read forms take it.
+_EXTENDED = re.compile(rb";\s*name\s*\*", re.IGNORECASE)
 
 
 class FieldFinder:
@@ -40,6 +44,7 @@ class FieldFinder:
         self._name = name
         self._held = b"\r\n"  # the first mark needs no line before it
         self._at = -2  # where `_held` begins
+        self._done = 0  # how much of it has been looked at
         self._step = self._content
         self._value_at: int | None = None
         self._seen = False
@@ -49,50 +54,52 @@ class FieldFinder:
         self._held += data
         while self._step():
             pass
+        self._held = self._held[self._done :]
+        self._at += self._done
+        self._done = 0
 
     def _content(self) -> bool:
         """Pass over content; say whether a mark has ended it."""
-        found = self._held.find(self._mark)
+        found = self._held.find(self._mark, self._done)
         if found < 0:
             if self._value_at is None:
-                self._drop(max(0, len(self._held) - len(self._mark)))
+                self._done = max(self._done, len(self._held) - len(self._mark))
             else:
                 self._check_length(self._name)
             return False
         if self._value_at is not None:
             self.span = self._value_at, max(self._value_at, self._at + found)
             self._value_at = None
-        self._drop(found + len(self._mark))
+        self._done = found + len(self._mark)
         self._step = self._head
         return True
 
     def _head(self) -> bool:
         """Read a part's head; say whether it was there whole."""
-        if self._held.startswith(b"--"):
+        if self._held.startswith(b"--", self._done):
             self._step = self._epilogue
             return True
-        end = self._held.find(b"\r\n\r\n")
+        end = self._held.find(b"\r\n\r\n", self._done)
         if end < 0:
             self._check_length("the head of one of its parts")
             return False
-        named = _NAME.search(self._held[:end])
+        head = self._held[self._done : end]
+        if _EXTENDED.search(head):
+            raise InvalidRequest("the form: a part is named by name*, which forms may not have")
+        named = _NAME.search(head)
         if named is not None and self._name.encode() in named.groups():
             if self._seen:
                 raise InvalidRequest(f"{self._name} is given twice", param=self._name)
             self._seen = True
             self._value_at = self._at + end + 4
-        self._drop(end + 2)  # some take a mark that follows the head at once
+        self._done = end + 2  # some take a mark that follows the head at once
         self._step = self._content
         return True
 
     def _epilogue(self) -> bool:
-        self._held = b""
+        self._done = len(self._held)
         return False
 
     def _check_length(self, what: str) -> None:
-        if len(self._held) > LONGEST:
+        if len(self._held) - self._done > LONGEST:
             raise InvalidRequest(f"the form: {what} has over {LONGEST} bytes")
-
-    def _drop(self, count: int) -> None:
-        self._held = self._held[count:]
-        self._at += count

@@ -1,5 +1,6 @@
 """Where a field's value stands in a form, however the form comes."""
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -93,3 +94,24 @@ def test_a_long_file_is_not_held() -> None:
     finder.feed(part("file", b"x" * 1_000_000)[:-2])
 
     assert len(finder._held) < 100  # what it costs is its business
+
+
+@pytest.mark.parametrize(
+    "part", [b"--b\r\n\r\n\r\n", b"--b\r\n" + b"content-disposition:" * 750 + b"\r\n\r\n\r\n"]
+)
+def test_what_a_form_costs_grows_with_its_length_alone(part: bytes) -> None:
+    data = part * (1_000_000 // len(part))
+    finder = FieldFinder(b"b", "model")
+    begun = time.process_time()
+
+    for at in range(0, len(data), 65536):
+        finder.feed(data[at : at + 65536])
+
+    assert time.process_time() - begun < 2  # the first took seconds, the second a minute
+
+
+def test_a_name_in_another_charset_is_refused() -> None:
+    head = b"--b\r\ncontent-disposition: form-data; name*=UTF-8''model\r\n\r\nx\r\n"
+
+    with pytest.raises(InvalidRequest, match=r"name\*"):
+        FieldFinder(b"b", "model").feed(head)
