@@ -10,10 +10,20 @@ import orjson
 from .chat import (
     BlockEnded,
     ChatEvent,
+    Cited,
+    Image,
+    Inline,
     MessageEnded,
+    RedactedThinking,
+    RefusalDelta,
+    TextDelta,
+    ThinkingDelta,
     ToolCallDelta,
     ToolCallStarted,
 )
+
+OVERHEAD = 64  # what an event that waits counts for beside its words
+SHORT = 1024  # characters of arguments that may be read again and again
 
 
 class Serial:
@@ -24,12 +34,23 @@ class Serial:
     ValueError where that is more than `limit` characters.
     """
 
-    __slots__ = ("_arguments", "_held", "_later", "_limit", "_open", "_waiting")
+    __slots__ = (
+        "_arguments",
+        "_held",
+        "_later",
+        "_length",
+        "_limit",
+        "_look_at",
+        "_open",
+        "_waiting",
+    )
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: int | None = None  # the call under way
         self._arguments: list[str] = []
+        self._length = 0  # of the arguments
+        self._look_at = 0  # the length from which on they are looked at again
         self._held = 0
         self._waiting: dict[int, list[ChatEvent]] = {}
         self._later: list[ChatEvent] = []
@@ -53,6 +74,7 @@ class Serial:
             case ToolCallDelta():
                 self._keep(event.arguments)
                 self._arguments.append(event.arguments)
+                self._length += len(event.arguments)
                 out.append(event)
             case BlockEnded() if self._open is not None:
                 if not self._waiting:
@@ -64,7 +86,7 @@ class Serial:
                 self._close(out)
                 out.append(event)
             case _:
-                self._keep(getattr(event, "text", ""))
+                self._keep(_words(event), OVERHEAD)
                 self._later.append(event)
 
     def _start(self, call: ToolCallStarted, out: list[ChatEvent]) -> None:
@@ -74,17 +96,23 @@ class Serial:
             self._open = call.index
             out.append(call)
         else:
+            self._keep(call.id + call.name + call.signature, OVERHEAD)
             self._waiting[call.index] = [call]
 
-    def _keep(self, text: str) -> None:
-        self._held += len(text)
+    def _keep(self, text: str, more: int = 0) -> None:
+        self._held += len(text) + more
         if self._held > self._limit:
             raise ValueError(f"tool calls of more than {self._limit} characters (limits.event)")
 
     def _is_whole(self) -> bool:
+        """Say whether the arguments are; those that were not are not read again until doubled."""
+        if self._length < self._look_at:
+            return False
         try:
             return isinstance(orjson.loads("".join(self._arguments)), dict)
         except orjson.JSONDecodeError:
+            if self._length > SHORT:
+                self._look_at = 2 * self._length
             return False
 
     def _close(self, out: list[ChatEvent]) -> None:
@@ -99,4 +127,23 @@ class Serial:
         self._arguments.clear()
         self._waiting.clear()
         self._later.clear()
+        self._length = self._look_at = 0
         self._held = 0
+
+
+def _words(event: ChatEvent) -> str:
+    """Give what of an event may be long."""
+    match event:
+        case Image():
+            source = event.source
+            return source.data if isinstance(source, Inline) else source.url
+        case Cited():
+            return event.citation.url + (event.citation.title or "")
+        case ThinkingDelta():
+            return event.text + event.signature
+        case RedactedThinking():
+            return event.data
+        case TextDelta() | RefusalDelta():
+            return event.text
+        case _:
+            return ""

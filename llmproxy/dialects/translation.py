@@ -37,14 +37,16 @@ def translate(
     default_max_tokens: int,
 ) -> bytes:
     """Give the provider's body; InvalidRequest and NotExpressible name the field at fault."""
-    names = check_asked(call.body, client.ASKED)
-    request = with_names(client.parse_request(call.body), names)
-    check_said(request, provider.SAID)
-    body = provider.render_request(
-        request, model=target.model, stream=call.stream, default_max_tokens=default_max_tokens
-    )
     try:
+        names = check_asked(call.body, client.ASKED)
+        request = with_names(client.parse_request(call.body), names)
+        check_said(request, provider.SAID)
+        body = provider.render_request(
+            request, model=target.model, stream=call.stream, default_max_tokens=default_max_tokens
+        )
         return dumps(body)
+    except RecursionError:
+        raise InvalidRequest("the request cannot be translated: nested too deeply") from None
     except ValueError as error:
         raise InvalidRequest(f"the request cannot be translated: {error}") from error
 
@@ -140,9 +142,9 @@ class Translation:
             raise UpstreamProtocolError(f"{self._provider} answered with what is no JSON object")
         if self._wire.is_error(Event("", body), parsed):
             raise self._error(body)
-        response = self._side.parse_response(parsed)
-        self._plain_usage = response.usage
         try:
+            response = self._side.parse_response(parsed)
+            self._plain_usage = response.usage
             return dumps(self._renderer.response(response))
         except ValueError as error:
             raise self._untranslatable(error) from error

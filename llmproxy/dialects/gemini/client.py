@@ -9,7 +9,9 @@ has them, in snake_case. Signatures are bytes here: another vendor's goes out pa
 import binascii
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any, Final, assert_never
 
 from ...core.errors import InvalidRequest
@@ -276,7 +278,10 @@ class _Contents:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[str, str]] = []  # ids and names of calls without a result
+        self._ids: list[str] = []  # of all calls so far
+        self._answered: set[int] = set()  # the places there of those that have a result
+        self._by_id: defaultdict[object, deque[int]] = defaultdict(deque)
+        self._by_name: defaultdict[object, deque[int]] = defaultdict(deque)
         self._thought: list[str] = []
 
     def read(self, body: Json) -> Iterator[Message]:
@@ -292,18 +297,17 @@ class _Contents:
             said = list(self._parts(fields, path))
             if fields.get("role") == "model":
                 at = at or path
-                for part in said:
-                    _join(parts, part)
+                parts += said
                 continue
             if parts:
-                yield Message(role=Role.ASSISTANT, parts=tuple(parts), at=at)
+                yield Message(role=Role.ASSISTANT, parts=tuple(_joined(parts)), at=at)
             parts, at = [], ""
             self._thought.clear()
             if fields.get("role") not in (None, "", "user", "function", "tool"):
                 raise InvalidRequest(f"{path}.role must be user or model", param=f"{path}.role")
             yield Message(role=Role.USER, parts=tuple(said), at=path)
         if parts:
-            yield Message(role=Role.ASSISTANT, parts=tuple(parts), at=at)
+            yield Message(role=Role.ASSISTANT, parts=tuple(_joined(parts)), at=at)
 
     def _parts(self, content: Json, path: str) -> Iterator[Part]:
         for j, part in enumerate(a_list(content.get("parts"), f"{path}.parts")):
@@ -357,7 +361,9 @@ class _Contents:
         # the place never changes as a conversation grows, so neither does an id made of it
         made = "_".join(["call", *re.findall(r"\d+", path)])
         given_id = given(call, "id", a_string, place) or made
-        self._waiting.append((given_id, name))
+        for queue in (self._by_id[given_id], self._by_name[name]):
+            queue.append(len(self._ids))
+        self._ids.append(given_id)
         return ToolCall(
             id=given_id,
             name=name,
@@ -373,7 +379,7 @@ class _Contents:
         response = given(result, "response", an_object, place) or {}
         media = a_list(result.get("parts"), f"{place}.parts")
         return ToolResult(
-            id=self._answered(result, place),
+            id=self._call_of(result, place),
             content=(
                 Text(text=_output(response), at=f"{place}.response"),
                 *(
@@ -385,24 +391,29 @@ class _Contents:
             at=place,
         )
 
-    def _answered(self, result: Json, path: str) -> str:
+    def _call_of(self, result: Json, path: str) -> str:
         """Give the id of the call that this answers: by its id, else the first of its name."""
-        name, told = result.get("name"), given(result, "id", a_string, path)
-        for call in self._waiting:
-            if call[0] == told if told else call[1] == name:
-                self._waiting.remove(call)
-                return call[0]
+        told = given(result, "id", a_string, path)
+        name = given(result, "name", a_string, path) or ""
+        queue = self._by_id[told] if told else self._by_name[name]
+        while queue:
+            place = queue.popleft()
+            if place not in self._answered:
+                self._answered.add(place)
+                return self._ids[place]
         if told:
             return told
         raise InvalidRequest(f"{path} answers no function call before it", param=path)
 
 
-def _join(parts: list[Part], part: Part) -> None:
-    last = parts[-1] if parts else None
-    if isinstance(part, Text) and isinstance(last, Text):
-        parts[-1] = Text(text=last.text + part.text, at=last.at)
-    else:
-        parts.append(part)
+def _joined(parts: Iterable[Part]) -> Iterator[Part]:
+    """Give the parts, texts that follow each other as one."""
+    for kind, row in groupby(parts, type):
+        if kind is Text:
+            texts = [part for part in row if isinstance(part, Text)]
+            yield Text(text="".join(text.text for text in texts), at=texts[0].at)
+        else:
+            yield from row
 
 
 def _output(response: Json) -> str:

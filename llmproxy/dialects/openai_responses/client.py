@@ -232,21 +232,23 @@ class Offer:
     of tools that are not offered.
     """
 
-    __slots__ = ("called", "left_out", "tools")
+    __slots__ = ("_names", "called", "left_out", "tools")
 
     def __init__(self) -> None:
         self.tools: list[Tool] = []
+        self._names: set[str] = set()
         self.called: dict[str, Called] = {}
         self.left_out: set[str] = set()
 
     def add(self, tool: Tool, called: Called) -> None:
         """Add a tool, unless it is there; a tool search finds the same one again and again."""
-        known = any(other.name == tool.name for other in self.tools)
+        known = tool.name in self._names
         if known and self.called.get(tool.name, Called(name=tool.name)) != called:
             raise inexpressible(tool.at, f"there is another tool that would be named {tool.name}")
         if known:
             return
         self.tools.append(tool)
+        self._names.add(tool.name)
         if called != Called(name=tool.name):
             self.called[tool.name] = called
 

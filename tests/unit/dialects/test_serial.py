@@ -1,5 +1,6 @@
 """Interleaved tool calls, set in a row."""
 
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +11,8 @@ from llmproxy.core.exchange import Json
 from llmproxy.dialects.chat import (
     BlockEnded,
     ChatEvent,
+    Image,
+    Inline,
     MessageEnded,
     Stop,
     TextDelta,
@@ -129,3 +132,23 @@ def test_however_calls_are_mixed_each_comes_whole_and_alone(
     assert sorted(map(repr, found)) == sorted(
         map(repr, [*mixed, *[BlockEnded()] * len(calls), END])
     )
+
+
+def test_what_waits_behind_a_call_is_counted() -> None:
+    serial = Serial(1000)
+    serial.feed([ToolCallStarted(index=0, id="a", name="f"), ToolCallDelta(index=0, arguments="{")])
+
+    with pytest.raises(ValueError, match="more than 1000"):
+        serial.feed([Image(source=Inline(media_type="image/png", data="A" * 1000))])
+
+
+def test_text_behind_a_long_call_costs_no_look_at_its_arguments() -> None:
+    serial = Serial(1 << 24)
+    serial.feed([ToolCallStarted(index=0, id="a", name="f")])
+    serial.feed([ToolCallDelta(index=0, arguments='{"a":"' + "x" * 1_000_000)])
+    begun = time.process_time()
+
+    for _ in range(5000):
+        serial.feed([TextDelta(text="x")])
+
+    assert time.process_time() - begun < 2

@@ -1,5 +1,6 @@
 """An OpenAI client at an Anthropic provider: what one translation does as a whole."""
 
+import time
 from typing import Any
 
 import orjson
@@ -19,10 +20,14 @@ from llmproxy.core.errors import (
 from llmproxy.core.exchange import Call, Json, Target
 from llmproxy.core.usage import Usage
 from llmproxy.dialects.anthropic_messages.provider import MOST_CALLS, Parser
+from llmproxy.dialects.call import Address, parse_call
+from llmproxy.dialects.gemini import client as gemini_client
 from llmproxy.dialects.openai_chat.client import ASKED
+from llmproxy.dialects.openai_responses import client as responses_client
 from llmproxy.dialects.registry import translator, word
 from llmproxy.dialects.translation import Translation
 from llmproxy.framing.sse import Event
+from tests.fuzz.targets import new_translator
 
 
 def said(call: Call, model: str = "claude-sonnet-4-5") -> bytes:
@@ -416,3 +421,68 @@ def test_words_before_what_cannot_be_followed_go_out_first() -> None:
     at_the_end.feed(read)
     with pytest.raises(UpstreamProtocolError, match="tool calls"):
         at_the_end.finish()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {
+            "contents": [
+                {"role": "model", "parts": [{"functionCall": {"id": str(i), "name": "f"}}]}
+                for i in range(8000)
+            ]
+            + [
+                {"parts": [{"functionResponse": {"id": str(i), "name": "f", "response": {}}}]}
+                for i in reversed(range(8000))
+            ]
+        },
+        {
+            "contents": [
+                {"role": "model", "parts": [{"text": "a" * 2_000_000}, *[{"text": "a"}] * 9000]}
+            ]
+        },
+    ],
+)
+def test_what_a_request_of_gemini_costs_grows_with_its_length_alone(body: Json) -> None:
+    begun = time.process_time()
+
+    gemini_client.parse_request(body)
+
+    assert time.process_time() - begun < 1
+
+
+def test_what_the_tools_of_a_responses_request_cost_grows_with_their_number_alone() -> None:
+    tools = [{"type": "function", "name": f"f{i}", "parameters": {}} for i in range(5000)]
+    begun = time.process_time()
+
+    responses_client.parse_request({"model": "m", "input": "x", "tools": tools})
+
+    assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize("place", ["parameters", "args"])
+def test_what_is_nested_too_deeply_is_refused(place: str) -> None:
+    deep = b'{"items":' * 1000 + b"{}" + b"}" * 1000
+    if place == "args":
+        parts = b'{"functionCall":{"name":"f","args":%b}}' % deep
+        raw = b'{"contents":[{"role":"model","parts":[%b]},{"parts":[{"text":"x"}]}]}' % parts
+    else:
+        raw = (
+            b'{"contents":[{"parts":[{"text":"x"}]}],'
+            b'"tools":[{"functionDeclarations":[{"name":"f","parameters":%b}]}]}' % deep
+        )
+    call = parse_call(
+        raw, dialect="gemini", headers={}, query="", default_model=None, address=Address("m", False)
+    )
+
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        word(call, "openai_chat", Target(provider="far", model="m"), default_max_tokens=1)
+
+
+def test_an_answer_nested_too_deeply_is_the_providers_fault() -> None:
+    deep = b'{"a":' * 1000 + b"{}" + b"}" * 1000
+    part = b'{"functionCall":{"name":"f","args":%b}}' % deep
+    reader = new_translator("openai_chat", "gemini")
+
+    with pytest.raises(UpstreamProtocolError, match="nested too deeply"):
+        reader.answer(b'{"candidates":[{"content":{"parts":[%b]},"finishReason":"STOP"}]}' % part)
