@@ -349,3 +349,25 @@ def test_what_was_said_comes_back_as_it_was(client: str, provider: str, said: Sa
         seal="" if provider == "openai_chat" else said.seal,
     )
     assert answers.read(orjson.loads(worded)) == expected
+
+
+@pytest.mark.parametrize(
+    ("client", "provider"), [pair for pair in PAIRS if DIALECTS[pair[0]].purge is not None]
+)
+@given(said=sayings())
+@settings(max_examples=20)
+def test_a_conversation_that_moves_to_the_client_s_own_vendor_has_no_marks(
+    client: str, provider: str, said: Said
+) -> None:
+    asks = ENDS[client]
+    call = call_of(client, ENDS[provider].model, asks.asked)
+    heard = translator(call, provider, provider="p", limits=LimitsConfig(), now=1).answer(
+        orjson.dumps(ENDS[provider].answer(said))
+    )
+
+    going_on = {**asks.asked, **asks.goes_on(orjson.loads(heard), said)}
+    target = Target(provider="p", model=asks.model)
+    moved = word(call_of(client, asks.model, going_on), client, target, default_max_tokens=4096)
+
+    assert DIALECTS[client].mark in heard
+    assert DIALECTS[client].mark not in moved
