@@ -1,8 +1,8 @@
 """
 The API as a table: method, path, what it does, the dialect it speaks.
 
-What stands under `/v1/` and not in the table passes to a provider. Before any of it the client may
-name a provider: `/openai/v1/files`.
+What stands under `/v1/` or `/v1beta/` and not in the table passes to a provider. Before any of it
+the client may name a provider: `/openai/v1/files`.
 """
 
 import re
