@@ -27,15 +27,16 @@ class Endpoint:
     """
     A row of the table; `dialect` None: in the shape that the caller's SDK expects.
 
-    `{model}` in the path names the model where the body does not. `base` is the part of `path`
-    that a client's SDK has in its base URL. `alone`: nobody who speaks another dialect has
-    anything of the kind.
+    `{model}` in the path names the model where the body does not; then `stream` says that the
+    answer is one. `base` is the part of `path` that a client's SDK has in its base URL. `alone`:
+    nobody who speaks another dialect has anything of the kind.
     """
 
     method: str
     path: str
     operation: Operation
     dialect: str | None = None
+    stream: bool = False
     base: str = ""
     alone: bool = False
 
@@ -88,6 +89,7 @@ ENDPOINTS = (
         path="/v1beta/models/{model:.+}:streamGenerateContent",
         operation=Operation.CHAT,
         dialect="gemini",
+        stream=True,
     ),
     Endpoint(
         method="POST",
@@ -100,6 +102,7 @@ ENDPOINTS = (
         path="/v1/models/{model:.+}:streamGenerateContent",
         operation=Operation.CHAT,
         dialect="gemini",
+        stream=True,
     ),
     # https://ai.google.dev/api/tokens
     Endpoint(
@@ -191,6 +194,7 @@ BY_PATTERN = tuple(
     for endpoint in ENDPOINTS
     if "{" in endpoint.path
 )
+_POSTED = tuple(path for method, path in BY_PATH if method == "POST")
 
 
 def find(method: str, path: str) -> tuple[Endpoint | None, str | None]:
@@ -240,8 +244,7 @@ def misses(path: str) -> bool:
     """Say whether a path of the API is that of a chat call, but for a base_url written wrong."""
     if path.startswith("/v1/v1/"):
         return True
-    tails = [path for method, path in BY_PATH if method == "POST"]
-    return path not in tails and path.rstrip("/").endswith(tuple(tails))
+    return path not in _POSTED and path.rstrip("/").endswith(_POSTED)
 
 
 # A path of an API below something that would have to be a provider's name.

@@ -20,7 +20,6 @@ from .services import EXCHANGE, SERVICES, Plan
 
 SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
 SDK_FIRST = 0.25  # seconds
-STREAM_PATH = ":streamGenerateContent"
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
@@ -40,7 +39,7 @@ async def _serve(request: web.Request, *, counts: bool) -> web.StreamResponse:
     config = plan.config
     endpoint, model = find("POST", exchange.endpoint)
     assert endpoint is not None
-    if exchange.endpoint.endswith(STREAM_PATH) and request.query.get("alt") != "sse":
+    if endpoint.stream and request.query.get("alt") != "sse":
         raise InvalidRequest("a stream comes as events here, not as an array: ask with ?alt=sse")
     call = parse_call(
         await read_body(request, exchange, config.limits),
@@ -48,7 +47,7 @@ async def _serve(request: web.Request, *, counts: bool) -> web.StreamResponse:
         headers=exchange.headers,
         query=query_of(request.rel_url.raw_query_string),
         default_model=config.server.default_model,
-        address=None if model is None else Address(model, exchange.endpoint.endswith(STREAM_PATH)),
+        address=None if model is None else Address(model, endpoint.stream),
         counts=counts,
     )
     if exchange.provider is not None:
