@@ -32,7 +32,7 @@ THOUGHTS = st.one_of(
 CALLS = st.fixed_dictionaries(
     {
         "type": st.just("tool_use"),
-        "id": WORDS,
+        "id": st.from_regex("[a-zA-Z0-9_-]{1,8}", fullmatch=True),  # Anthropic has no others
         "name": WORDS,
         "input": st.dictionaries(WORDS, VALUES, max_size=3),
     }

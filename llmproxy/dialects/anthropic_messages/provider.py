@@ -8,6 +8,7 @@ https://docs.anthropic.com/en/api/messages.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2s
 from typing import Any, assert_never
 
 from ...core.errors import UpstreamProtocolError
@@ -92,6 +93,8 @@ EFFORTS: Mapping[Effort, str] = {"minimal": "low"}
 # Claude from 4.6 on takes `effort` and adaptive thinking, and refuses budgets from 4.7 on. Older
 # ones, and other vendors' models behind this dialect, know budgets alone.
 OLDER_CLAUDE = re.compile(r"claude-(?:\d|instant|(?:opus|sonnet|haiku)-4(?![-.][6-9](?!\d)))")
+
+FITTING_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 # Anthropic refuses these in `metadata.user_id`, which is to hold an opaque identifier.
 PERSONAL = re.compile(r".*@.*|\+?[\d ()./-]{7,}", re.DOTALL)
@@ -180,7 +183,7 @@ def _block(part: Part) -> Json:  # noqa: C901, PLR0911 - one a case
         case ToolCall():
             return {
                 "type": "tool_use",
-                "id": part.id,
+                "id": _call_id(part.id),
                 "name": part.name,
                 "input": part.arguments,
             }
@@ -198,6 +201,17 @@ def _block(part: Part) -> Json:  # noqa: C901, PLR0911 - one a case
             assert_never(part)
 
 
+def _call_id(name: str) -> str:
+    """
+    Give a call's id as Anthropic takes it; the same for a call and its result.
+
+    Other servers have others, such as Kimi's `functions.NAME:0`, which a conversation brings along.
+    """
+    if FITTING_ID.fullmatch(name):
+        return name
+    return f"call_{blake2s(name.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+
+
 def _source(source: Link | Inline) -> Json:
     if isinstance(source, Link):
         return {"type": "url", "url": source.url}
@@ -205,7 +219,7 @@ def _source(source: Link | Inline) -> Json:
 
 
 def _tool_result(result: ToolResult) -> Json:
-    block: Json = {"type": "tool_result", "tool_use_id": result.id}
+    block: Json = {"type": "tool_result", "tool_use_id": _call_id(result.id)}
     if content := [_block(part) for part in result.content if not _is_left_out(part)]:
         block["content"] = content
     if result.is_error:

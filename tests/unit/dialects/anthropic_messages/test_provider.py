@@ -1,5 +1,6 @@
 """Anthropic's messages as the provider speaks them."""
 
+import re
 from typing import Any, get_args
 
 import pytest
@@ -71,6 +72,23 @@ def ask(model: str = "claude-sonnet-4-5", **wants: Any) -> Json:
     return render_request(
         ChatRequest(messages=messages, **wants), model=model, stream=False, default_max_tokens=100
     )
+
+
+@pytest.mark.parametrize("own_id", ["functions.f:0", "", "a b", "é"])
+def test_another_servers_call_id_is_put_into_one_that_anthropic_takes(own_id: str) -> None:
+    call = ToolCall(id=own_id, name="f", arguments={})
+    result = ToolResult(id=own_id, content=(Text(text="x"),))
+    messages = (
+        Message(role=Role.USER, parts=(Text(text="Hi"),)),
+        Message(role=Role.ASSISTANT, parts=(call,)),
+        Message(role=Role.USER, parts=(result,)),
+    )
+
+    _, asked, answered = ask(messages=messages)["messages"]
+
+    said = asked["content"][0]["id"]
+    assert said == answered["content"][0]["tool_use_id"]
+    assert re.fullmatch("[a-zA-Z0-9_-]+", said)
 
 
 @pytest.mark.parametrize(
