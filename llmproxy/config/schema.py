@@ -349,7 +349,7 @@ class ProviderConfig:
         "Client headers that pass besides the usual ones: `accept`, `anthropic-*`, `openai-*`, "
         "`x-stainless-*`, `x-claude-code-*`, `x-codex-*`, `idempotency-key`, `originator`, "
         "`session-id`, `thread-id`, `traceparent`, `tracestate`, `user-agent`, `x-app`, "
-        "`x-client-request-id`.",
+        "`x-client-request-id`, `x-goog-api-client`, `x-server-timeout`.",
         (),
     )
     apis: tuple[Literal["chat", "responses"], ...] | None = option(

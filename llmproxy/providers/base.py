@@ -10,6 +10,7 @@ from ..core.secret import Mask, Secret
 FORWARDED = frozenset({
     "accept", "idempotency-key", "traceparent", "tracestate", "user-agent",
     "originator", "session-id", "thread-id", "x-app", "x-client-request-id",  # coding agents'
+    "x-goog-api-client", "x-server-timeout",  # what Google's SDKs say of themselves
 })  # fmt: skip
 FORWARDED_PREFIXES = ("anthropic-", "openai-", "x-stainless-", "x-claude-code-", "x-codex-")
 RETURNED = frozenset({

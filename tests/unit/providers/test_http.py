@@ -78,6 +78,8 @@ def test_only_allowed_headers_of_the_client_pass() -> None:
         "x-codex-window-id": "2",
         "x-client-request-id": "3",
         "x-app": "cli",
+        "x-goog-api-client": "google-genai-sdk/1",
+        "x-server-timeout": "9",
         "originator": "codex_exec",
         "session-id": "4",
         "thread-id": "5",
