@@ -38,13 +38,14 @@ EVENTS: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)
 
 WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 OTHERS = st.sampled_from(["openai_chat", "openai_responses", "gemini"])
+IDS = st.from_regex(r"[a-zA-Z0-9_-]{1,12}", fullmatch=True)
 OBJECTS = st.dictionaries(WORDS, st.none() | st.booleans() | st.integers(-9, 9) | WORDS, max_size=2)
 PARTS: st.SearchStrategy[AnswerPart] = st.one_of(
     st.builds(Text, text=WORDS),
     st.builds(Thinking, text=WORDS, signature=WORDS, by=OTHERS),
     st.builds(RedactedThinking, data=WORDS.map("x".__add__), by=OTHERS),
-    st.builds(ToolCall, id=WORDS, name=WORDS, arguments=OBJECTS, signature=WORDS, by=OTHERS),
-    st.builds(ToolCall, id=WORDS, name=WORDS, arguments=OBJECTS),
+    st.builds(ToolCall, id=IDS, name=WORDS, arguments=OBJECTS, signature=WORDS, by=OTHERS),
+    st.builds(ToolCall, id=IDS, name=WORDS, arguments=OBJECTS),
 )
 
 

@@ -16,7 +16,7 @@ from llmproxy.dialects.call import Address, parse_call
 from llmproxy.dialects.registry import DIALECTS, translator, word
 
 WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(str.strip)
-IDS = WORDS.filter(str.isprintable)  # a server of chat completions gets no others
+IDS = st.from_regex(r"[a-zA-Z0-9_-]{1,12}", fullmatch=True)  # as all vendors give them
 SEALS = st.binary(min_size=1, max_size=9).map(lambda data: b64encode(data).decode())
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | WORDS,
