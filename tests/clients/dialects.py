@@ -639,8 +639,10 @@ class Gemini:
 
     def _calls(self, says: Says) -> list[JsonObject]:
         return [
-            {"functionCall": {"name": use.name, "args": arguments}}
-            for use, arguments in zip(says.uses, _arguments(says.uses), strict=True)
+            {"functionCall": {"id": f"call_{number}", "name": use.name, "args": arguments}}
+            for number, (use, arguments) in enumerate(
+                zip(says.uses, _arguments(says.uses), strict=True)
+            )
         ]
 
     def _chunk(

@@ -1,5 +1,6 @@
 """Real clients see through the gateway what they see at the vendor itself."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -72,7 +73,7 @@ def test_the_vendor_gets_what_was_sent(stage: Stage, row: Row) -> None:
         assert not through
     elif row.same:
         _equal(once(direct), once(through))
-    else:
+    elif row.case != "count_tokens":  # not every vendor counts: the gateway may estimate
         assert len(once(through)) == len(once(direct))
 
 
@@ -114,7 +115,8 @@ def sent(request: Request) -> dict[str, Any]:
     """Give what has to come through in the same dialect."""
     headers = {name.lower(): value for name, value in request.headers}
     return {
-        "target": request.target,
+        # Gemini has both, and all that there is in the latter: the gateway asks there
+        "target": re.sub("^/v1(?=/models/)", "/v1beta", request.target),
         "headers": {name: headers[name] for name in sorted(headers.keys() - OF_THE_HOP)},
         "body": request.body,
     }

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]  # a client runs al
 
 PAPER = (ROOT / "docs" / "clients.md").read_text()
 ADDRESS = "http://127.0.0.1:8080"
+BEHIND: Mapping[str, str] = {"claude-": "anthropic_messages", "gemini-": "gemini"}
+"""The dialect of the vendor, by how the model's name begins."""
 BLOCK = re.compile(r"```(python|js)\n(.*?)```", re.DOTALL)
 
 
@@ -42,7 +45,7 @@ def environment(text: str) -> str:
 def test_the_recipe_works_as_it_stands(
     everything: Stage, tmp_path: Path, language: str, text: str
 ) -> None:
-    behind = "anthropic_messages" if "claude" in text else "openai_chat"
+    behind = next((BEHIND[name] for name in BEHIND if name in text), "openai_chat")
     assert ADDRESS in text
     program = text.replace(ADDRESS, everything.urls[behind])
     scenario = "greeting" if "JSON" in text else "text"

@@ -19,7 +19,7 @@ from .meaning import CITY, GREETING, SCENARIOS, Breaks, Refuses, Says, Stop, Tur
 MARK = re.compile(rb"\[([\w.-]+)/([\w.-]+)/([\w.-]+)\]")
 MOMENT = Pause(0.05)  # before a reset, which makes the kernel drop what was not read yet
 
-GENERATE = re.compile(r"/v1beta/models/([^/:]+):(generateContent|streamGenerateContent)$")
+GENERATE = re.compile(r"/v1(?:beta)?/models/([^/:]+):(generateContent|streamGenerateContent)$")
 PATHS: Mapping[str, str] = {
     "/v1/chat/completions": "openai_chat",
     "/v1/responses": "openai_responses",
@@ -180,7 +180,7 @@ def _refused(wording: Wording, status: int, why: str) -> Step:
 
 def _models(request: Request, path: str) -> Step:
     """List the models, or show one, in the shape that the path and the headers ask for."""
-    if path.startswith("/v1beta"):
+    if request.header("x-goog-api-key") is not None:
         return answer({"models": [{"name": f"models/{name}"} for name in MODELS]})
     shown: list[JsonObject]
     if request.header("anthropic-version") is not None:

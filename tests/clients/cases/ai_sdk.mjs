@@ -34,6 +34,8 @@ const asked = (at, scenario, more = {}) => ({
   prompt: at.say(scenario),
   maxRetries: 0,
   maxOutputTokens: 1024,
+  // without it the SDK refers to what OpenAI keeps of earlier steps, and other vendors do not
+  ...(at.client === "ai-sdk-openai" && { providerOptions: { openai: { store: false } } }),
   ...more,
 });
 

@@ -91,7 +91,20 @@ def case_text(at):
 
 async def case_text_async(at):
     async with asynchronous(at) as client:
-        return whole(await client.messages.create(**asked(at, "text", stop_sequences=["###"])))
+        return whole(await client.messages.create(**asked(at, "text")))
+
+
+def case_stop_sequences(at):
+    with sync(at) as client:
+        return whole(client.messages.create(**asked(at, "text", stop_sequences=["###"])))
+
+
+def case_count_tokens(at):
+    with sync(at) as client:
+        asking = asked(at, "text")
+        del asking["max_tokens"]
+        counted = client.messages.count_tokens(**asking).input_tokens
+        return {"counted": counted > 0, "exact": counted}
 
 
 def case_long(at):

@@ -355,3 +355,14 @@ def case_models(at):
 async def case_models_async(at):
     async with asynchronous(at) as client:
         return {"models": sorted([model.id async for model in client.models.list()])}
+
+
+def case_embeddings(at):
+    with sync(at) as client:
+        model, texts = "text-embedding-3-small", [at.say("text"), "Hello"]
+        embedded = client.embeddings.create(model=model, input=texts)
+        return {
+            "vectors": [each.embedding for each in embedded.data],
+            "usage": embedded.usage.total_tokens,
+            "exact": embedded.model_dump(mode="json"),
+        }
