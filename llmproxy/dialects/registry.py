@@ -11,7 +11,6 @@ from .anthropic_messages import estimate as anthropic_messages_estimate
 from .anthropic_messages import foreign as anthropic_messages_foreign
 from .anthropic_messages import provider as anthropic_messages_provider
 from .anthropic_messages import wire as anthropic_messages_wire
-from .fields import asked_table, in_document, said_table
 from .gemini import client as gemini_client
 from .gemini import estimate as gemini_estimate
 from .gemini import foreign as gemini_foreign
@@ -40,17 +39,17 @@ class Dialect:
     """
     A wire vocabulary; `api` is what its vendor calls it.
 
-    Without a side it is not translated for clients, or providers, of that dialect. `estimate` gives
-    the answer to a request for the count of a call's tokens. `purge` takes out of a request to a
-    model what only other dialects' providers take back, which is all that has our mark, and
-    `mark` is how that stands in its bytes. `rename` puts a model's name wherever a body that is no
-    chat call repeats the address's.
+    `client` and `provider` are its two sides in translation. `estimate` gives the answer to a
+    request for the count of a call's tokens. `purge` takes out of a request to a model what only
+    other dialects' providers take back, which is all that has our mark, and `mark` is how that
+    stands in its bytes. `rename` puts a model's name wherever a body that is no chat call repeats
+    the address's.
     """
 
     api: str
     wire: Wire
-    client: ClientSide | None = None
-    provider: ProviderSide | None = None
+    client: ClientSide
+    provider: ProviderSide
     estimate: Callable[[Json], Json] | None = None
     purge: Callable[[Json, str], Json] | None = None
     mark: bytes = MARK.encode()
@@ -92,29 +91,6 @@ DIALECTS: Mapping[str, Dialect] = {
 }
 
 
-def document(text: str) -> str:
-    """Give docs/protocols.md with the tables of all dialects as they are."""
-    tables = {}
-    for name, dialect in DIALECTS.items():
-        others = {
-            other.api: other.provider.SAID
-            for other_name, other in DIALECTS.items()
-            if other.provider is not None and other_name != name
-        }
-        if dialect.client is not None:
-            tables[f"client {name}"] = asked_table(dialect.client.ASKED, others)
-        if dialect.provider is not None:
-            tables[f"provider {name}"] = said_table(dialect.provider.SAID)
-    return in_document(text, tables)
-
-
-def speaks(client: str, provider: str) -> bool:
-    """Say whether a client of the first can be served by a provider that speaks the second."""
-    if client == provider:
-        return True
-    return DIALECTS[client].client is not None and DIALECTS[provider].provider is not None
-
-
 def word(
     call: Call,
     dialect: str,
@@ -139,12 +115,6 @@ def word(
         raise NotExpressible(
             f"{target.provider} speaks {provider.api}, which has no {call.path}: "
             "ask for a model at another provider",
-            param="model",
-        )
-    if client.client is None or provider.provider is None:
-        raise NotExpressible(
-            f"a request of {client.api} is not translated for {target.provider}, which speaks "
-            f"{provider.api}: ask for a model at another provider, or ask in that API",
             param="model",
         )
     return translate(
@@ -198,8 +168,6 @@ def translator(
             unasked=without_usage if always_usage and tells_no_usage(call) else None,
         )
     client, side = DIALECTS[call.dialect].client, DIALECTS[dialect].provider
-    assert client is not None
-    assert side is not None
     return Translation(call, client, side, wire, provider=provider, limit=limits.event, now=now)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from ..config.schema import Config
 from ..core.errors import InvalidRequest
 from ..core.exchange import Json, Principal, Target
-from ..dialects.registry import speaks
 from ..policy.keys import ANONYMOUS, principal_of
 from ..providers.base import Provider
 from ..resilience.breaker import Circuit, State
@@ -97,11 +96,6 @@ def _clients(provider: Provider) -> dict[str, str]:
     }
     for dialect, path in reversed(paths.items()):
         if dialect is not None:
-            spoken = provider.dialect(dialect)
-            if spoken == dialect:
-                served[path] = "as it is"
-            elif speaks(dialect, spoken):
-                served[path] = "translated"
-            else:
-                served[path] = "passed over: not translated"
+            alike = provider.dialect(dialect) == dialect
+            served[path] = "as it is" if alike else "translated"
     return served

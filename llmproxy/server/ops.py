@@ -63,5 +63,5 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def root(request: web.Request) -> web.Response:
     """Say what this is, also to agents that ask HEAD to see whether anybody is there."""
-    body = {"name": "llmproxy", "version": __version__, "api": ["/v1"]}
+    body = {"name": "llmproxy", "version": __version__, "api": ["/v1", "/v1beta"]}
     return web.Response(body=orjson.dumps(body), content_type="application/json", headers=SERVER)

@@ -28,7 +28,7 @@ from llmproxy.dialects.call import parse_call
 from llmproxy.dialects.errors import render_error, render_event
 from llmproxy.dialects.judge import LONGEST_WAIT, judge, retry_after, stream_error
 from llmproxy.dialects.passthrough import PlainTail, with_model
-from llmproxy.dialects.registry import DIALECTS, speaks, translator, word
+from llmproxy.dialects.registry import DIALECTS, translator, word
 from llmproxy.dialects.translator import Translator
 from llmproxy.framing.http_head import head_of
 from llmproxy.framing.multipart import FieldFinder
@@ -43,12 +43,7 @@ CUTS = 8
 KEY = "sk-very/secret"
 
 
-PAIRS = [
-    (client, provider)
-    for client in DIALECTS
-    for provider in DIALECTS
-    if client != provider and speaks(client, provider)
-]
+PAIRS = [(client, provider) for client in DIALECTS for provider in DIALECTS if client != provider]
 
 
 def reads(data: bytes) -> list[bytes]:

@@ -668,6 +668,9 @@ def render_response(response: ChatResponse) -> Json:
 # streams ----------------------------------------------------------------------------------------
 
 
+MOST_CITATIONS = 128  # of one answer; they come with its last chunk
+
+
 class Renderer:
     """
     Renders one answer, or the events of one as whole small answers.
@@ -716,7 +719,8 @@ class Renderer:
             case BlockEnded():
                 return self._end_call()
             case Cited():
-                self._cited.append(event.citation)
+                if len(self._cited) < MOST_CITATIONS:
+                    self._cited.append(event.citation)
                 return b""
             case MessageStarted():
                 tail: Json = {"modelVersion": event.model}
