@@ -4,6 +4,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_the_recipe_works_as_it_stands(
     program = program.replace('"Hello', f'"[recipes/{scenario}/{scenario}] Hello')
     if language == "js":
         # beside node_modules, where Node looks for what is imported
-        file = CLIENTS_FOLDER / "node_modules" / f"recipe-{tmp_path.name}.mjs"
+        file = CLIENTS_FOLDER / "node_modules" / f"recipe-{uuid4().hex}.mjs"
         command = [NODE, file]
     else:
         file = tmp_path / "recipe.py"

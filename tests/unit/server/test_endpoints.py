@@ -2,7 +2,15 @@
 
 import pytest
 
-from llmproxy.server.endpoints import advice, dialect_of, find, misses, split
+from llmproxy.server.endpoints import (
+    ENDPOINTS,
+    Endpoint,
+    advice,
+    dialect_of,
+    find,
+    misses,
+    split,
+)
 
 
 @pytest.mark.parametrize(
@@ -100,3 +108,10 @@ def test_a_path_may_name_a_model() -> None:
 def test_a_path_below_nobody_is_told_so() -> None:
     assert "no provider is called grok; " in advice("/grok/v1/embeddings")
     assert "no provider" not in advice("/v1/v1/messages")
+
+
+@pytest.mark.parametrize("row", [row for row in ENDPOINTS if row.dialect], ids=lambda row: row.path)
+def test_whoever_asks_at_an_endpoint_is_taken_to_speak_its_dialect(row: Endpoint) -> None:
+    headers = {"x-goog-api-key": "k"} if row.dialect == "gemini" else {}
+
+    assert dialect_of(row.path.replace("{model:.+}", "m"), headers) == row.dialect
