@@ -21,7 +21,7 @@ from .resilience.breaker import State
 from .resilience.cooldown import Cooldowns
 from .server import ops
 from .server.endpoints import ENDPOINTS, Operation
-from .server.handler import chat, count_tokens
+from .server.handler import chat
 from .server.middleware import Handler, observing
 from .server.models import list_models, show_model
 from .server.realtime import realtime
@@ -32,7 +32,7 @@ from .telemetry.metrics.record import Metrics
 
 HANDLERS: Mapping[Operation, Handler] = {
     Operation.CHAT: chat,
-    Operation.COUNT_TOKENS: count_tokens,
+    Operation.COUNT_TOKENS: partial(chat, counts=True),
     Operation.LIST_MODELS: list_models,
     Operation.SHOW_MODEL: show_model,
     Operation.REALTIME: realtime,

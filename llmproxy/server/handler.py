@@ -22,20 +22,28 @@ SDK_TIMEOUTS = ("x-stainless-read-timeout", "x-stainless-timeout")
 SDK_FIRST = 0.25  # seconds
 
 
-async def chat(request: web.Request) -> web.StreamResponse:
-    """Answer a chat call of any dialect."""
-    return await _serve(request, counts=False)
+async def chat(request: web.Request, *, counts: bool = False) -> web.StreamResponse:
+    """
+    Answer a chat call of any dialect.
 
-
-async def count_tokens(request: web.Request) -> web.StreamResponse:
-    """Say how many tokens a chat call has, by the word of the target that would answer it."""
-    return await _serve(request, counts=True)
-
-
-async def _serve(request: web.Request, *, counts: bool) -> web.StreamResponse:
+    With `counts` say how many tokens it has, by the word of the target that would answer it.
+    """
     exchange = request[EXCHANGE]
     services = request.app[SERVICES]
     plan = services.plan
+    await _take(request, exchange, plan, counts=counts)
+    beat = None
+    if exchange.stream and plan.config.server.ping is not None:
+        beat = services.pulse.follow(request, exchange, plan.config.server.ping)
+    try:
+        return await answered(request, exchange, plan.gateway, beat)
+    finally:
+        if beat is not None:
+            services.pulse.leave(beat)
+
+
+async def _take(request: web.Request, exchange: Exchange, plan: Plan, *, counts: bool) -> None:
+    """Read the call and find its route; apart, so that nothing here holds it while it is answered."""
     config = plan.config
     endpoint, model = find("POST", exchange.endpoint)
     assert endpoint is not None
@@ -64,14 +72,6 @@ async def _serve(request: web.Request, *, counts: bool) -> web.StreamResponse:
     if counts:  # it is quick, and says nothing of how long answers take
         exchange.route = replace(exchange.route, hedge=None)
     set_deadline(exchange, exchange.route.total, patience_of(exchange))
-    beat = None
-    if exchange.stream and config.server.ping is not None:
-        beat = services.pulse.follow(request, exchange, config.server.ping)
-    try:
-        return await answered(request, exchange, plan.gateway, beat)
-    finally:
-        if beat is not None:
-            services.pulse.leave(beat)
 
 
 def query_of(query: str) -> str:

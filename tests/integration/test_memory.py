@@ -103,3 +103,19 @@ async def test_a_client_that_leaves_in_the_middle_of_a_stream_leaves_nothing(
         found = left.found
 
     assert found == []
+
+
+async def test_what_was_asked_is_let_go_while_its_answer_still_flows(
+    start: Start, first: Provider
+) -> None:
+    gateway = await start(provider("p", first.url) + model("gpt-4", "p/gpt-4"))
+    first.then(stream(*openai_events("one", "two")[:2], End.HANG))
+    with Left() as left:
+        async with Client(gateway.port) as client:
+            body = {"model": "gpt-4", "messages": HELLO, "stream": True}
+            await client.post("/v1/chat/completions", body)
+            await client.until(b"one")
+            found = left.found
+
+    assert "Call" not in found
+    assert "Exchange" in found
