@@ -14,6 +14,7 @@ LONGEST = 16 * 1024  # bytes of a part's head, and of the value that is looked f
 _BOUNDARY = re.compile(
     r"""multipart/form-data\s*;(?:.*;)?\s*boundary=(?:"([^"]+)"|([^\s;"]+))""", re.IGNORECASE
 )
+_BOUNDARIES = re.compile(r"boundary\s*=", re.IGNORECASE)
 _NAME = re.compile(
     rb"""(?:\A|[\r\n])[ \t]*content-disposition\s*:[^\r\n]*?;\s*name\s*=\s*(?:"([^"\r\n]*)"|([^\s;"]+))""",
     re.IGNORECASE,
@@ -21,13 +22,23 @@ _NAME = re.compile(
 
 
 def boundary_of(content_type: str) -> bytes | None:
-    """Give the boundary that a form's content type names; None where it is no form."""
+    """
+    Give the boundary that a form's content type names; None where it is no form.
+
+    Raises InvalidRequest for two: whoever reads the form may take either.
+    """
     found = _BOUNDARY.match(content_type)
-    return (found[1] or found[2]).encode("utf-8", "surrogateescape") if found else None
+    if found is None:
+        return None
+    if len(_BOUNDARIES.findall(content_type)) > 1:
+        raise InvalidRequest("the content type of the form names more than one boundary")
+    return (found[1] or found[2]).encode("utf-8", "surrogateescape")
 
 
 # RFC 7578 forbids it, and some that read forms take it.
 _EXTENDED = re.compile(rb";\s*name\s*\*", re.IGNORECASE)
+# What readers of forms take apart in different ways: an escape in a name, a line without its CR.
+_AMBIGUOUS = re.compile(rb"""(?<!\r)\n|;\s*name\s*=\s*"[^"\\]*\\""", re.IGNORECASE)
 
 
 class FieldFinder:
@@ -86,6 +97,8 @@ class FieldFinder:
         head = self._held[self._done : end]
         if _EXTENDED.search(head):
             raise InvalidRequest("the form: a part is named by name*, which forms may not have")
+        if _AMBIGUOUS.search(head):
+            raise InvalidRequest("the form: the head of one of its parts can be read in two ways")
         named = _NAME.search(head)
         if named is not None and self._name.encode() in named.groups():
             if self._seen:

@@ -115,3 +115,27 @@ def test_a_name_in_another_charset_is_refused() -> None:
 
     with pytest.raises(InvalidRequest, match=r"name\*"):
         FieldFinder(b"b", "model").feed(head)
+
+
+def test_two_boundaries_are_refused_since_each_reader_takes_its_own() -> None:
+    with pytest.raises(InvalidRequest, match="more than one boundary"):
+        boundary_of("multipart/form-data; boundary=a; boundary=b")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'--b\r\ncontent-disposition: form-data; name="mo\\del"\r\n\r\n',
+        b'--b\r\nx-one: 1\ncontent-disposition: form-data; name="model"\r\n\r\n',
+        b'--b\ncontent-disposition: form-data; name="model"\r\n\r\n',
+    ],
+)
+def test_a_head_that_readers_take_apart_in_two_ways_is_refused(head: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="two ways"):
+        found(head + b"m\r\n" + END)
+
+
+def test_a_file_s_name_may_have_escapes() -> None:
+    named = part("file", b"1", more='; filename="a\\"b.txt"')
+
+    assert found(named + part("model", b"m") + END) == b"m"
