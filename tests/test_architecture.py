@@ -32,6 +32,7 @@ TOGETHER = {
     "core/reply.py": "integration/test_ways_out.py",
     "core/session.py": "integration/test_realtime.py",
     "core/usage.py": "unit/dialects/openai_chat/test_wire.py",
+    "dialects/openai.py": "unit/dialects/openai_responses/test_client.py",
     "dialects/reading.py": "unit/dialects/openai_chat/test_client.py",
     "dialects/sides.py": "unit/dialects/test_fields.py",
     "dialects/translator.py": "unit/dialects/test_passthrough.py",

@@ -9,8 +9,8 @@ A tool call's signature stands in its `extra_content`, as in Google's own chat c
 (https://ai.google.dev/gemini-api/docs/thought-signatures#openai).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, assert_never, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, assert_never, cast
 
 from ...core.errors import InvalidRequest
 from ...core.exchange import Json
@@ -25,9 +25,7 @@ from ..chat import (
     Cited,
     Document,
     Image,
-    Inline,
     JsonFormat,
-    Link,
     Message,
     MessageEnded,
     MessageStarted,
@@ -51,6 +49,15 @@ from ..chat import (
 from ..fields import Asked, asked, idle, inexpressible, unsayable
 from ..gemini.wire import DIALECT as GEMINI
 from ..json_text import dumps
+from ..openai import (
+    PartParser,
+    choice_mode,
+    content_part,
+    input_audio,
+    refusal_part,
+    schema_format,
+    source_of,
+)
 from ..reading import (
     a_bool,
     a_list,
@@ -64,7 +71,6 @@ from ..reading import (
     first,
     given,
     inline,
-    is_data_url,
     thinking_config,
 )
 from ..signature import pack, unpack
@@ -268,10 +274,7 @@ def _tool_result(fields: Json, path: str) -> ToolResult:
     )
 
 
-_PartParser = Callable[[Json, str], Part]
-
-
-def _content(fields: Json, path: str, parsers: Mapping[str, _PartParser]) -> Iterator[Part]:
+def _content(fields: Json, path: str, parsers: Mapping[str, PartParser]) -> Iterator[Part]:
     """Give the parts of a message's content; a plain text takes the message's cache mark."""
     content, path = fields.get("content"), f"{path}.content"
     mark = given(fields, "cache_control", an_object, path.removesuffix(".content"))
@@ -284,14 +287,9 @@ def _content(fields: Json, path: str, parsers: Mapping[str, _PartParser]) -> Ite
     for i, item in enumerate(items):
         place = f"{path}[{i}]"
         part = an_object(item, place)
-        kind = part.get("type")
-        if not isinstance(kind, str):
-            raise InvalidRequest(f"{place}.type must be a string", param=f"{place}.type")
-        if kind not in parsers:
-            raise inexpressible(f"{place}.type", f"{kind[:100]} has no place here")
         if mark is not None and i == len(items) - 1:
             part = {"cache_control": mark, **part}
-        yield parsers[kind](part, place)
+        yield content_part(part, place, parsers)
 
 
 def _text(part: Json, path: str) -> Text:
@@ -299,23 +297,12 @@ def _text(part: Json, path: str) -> Text:
     return Text(text=text, cache_control=_mark(part, path), at=path)
 
 
-def _refusal(part: Json, path: str) -> Refusal:
-    return Refusal(text=a_string(part.get("refusal"), f"{path}.refusal"))
-
-
 def _image(part: Json, place: str) -> Image:
     path = f"{place}.image_url"
     picture = an_object(part.get("image_url"), path)
     url = a_string(picture.get("url"), f"{path}.url")
-    source: Link | Inline
-    if is_data_url(url):
-        source = inline(url, f"{path}.url")
-    elif url.lower().startswith(("https://", "http://")):
-        source = Link(url=url)
-    else:
-        raise InvalidRequest(f"{path}.url must be a http(s) or data: URL", param=f"{path}.url")
     return Image(
-        source=source,
+        source=source_of(url, f"{path}.url"),
         detail=given(picture, "detail", a_string, path),
         cache_control=_mark(part, place),
         at=path,
@@ -336,30 +323,17 @@ def _file(part: Json, place: str) -> Document:
     )
 
 
-AUDIO_TYPES: Mapping[str, str] = {"wav": "audio/wav", "mp3": "audio/mpeg"}
-
-
-def _audio(part: Json, place: str) -> Audio:
-    path = f"{place}.input_audio"
-    audio = an_object(part.get("input_audio"), path)
-    kind = a_string(audio.get("format"), f"{path}.format")
-    if kind not in AUDIO_TYPES:
-        raise InvalidRequest(f"{path}.format must be wav or mp3", param=f"{path}.format")
-    data = a_string(audio.get("data"), f"{path}.data")
-    return Audio(source=Inline(media_type=AUDIO_TYPES[kind], data=data), at=path)
-
-
 def _mark(fields: Json, path: str) -> Json | None:
     return given(fields, "cache_control", an_object, path)
 
 
-_SYSTEM_PARTS: Mapping[str, _PartParser] = {"text": _text}
-_ASSISTANT_PARTS: Mapping[str, _PartParser] = {"text": _text, "refusal": _refusal}
-_USER_PARTS: Mapping[str, _PartParser] = {
+_SYSTEM_PARTS: Mapping[str, PartParser] = {"text": _text}
+_ASSISTANT_PARTS: Mapping[str, PartParser] = {"text": _text, "refusal": refusal_part}
+_USER_PARTS: Mapping[str, PartParser] = {
     "text": _text,
     "image_url": _image,
     "file": _file,
-    "input_audio": _audio,
+    "input_audio": input_audio,
 }
 
 
@@ -384,23 +358,15 @@ def _tool_choice(value: object) -> tuple[ToolChoice | None, frozenset[str] | Non
     if value is None:
         return None, None
     if isinstance(value, str):
-        return ToolChoice(mode=_mode(value, "tool_choice")), None
+        return ToolChoice(mode=choice_mode(value, "tool_choice")), None
     fields = an_object(value, "tool_choice")
     if fields.get("type") == "allowed_tools":
         path = "tool_choice.allowed_tools"
         allowed = an_object(fields.get("allowed_tools"), path)
         tools = a_list(allowed.get("tools"), f"{path}.tools")
         names = (_function_name(tool, f"{path}.tools[{i}]") for i, tool in enumerate(tools))
-        return ToolChoice(mode=_mode(allowed.get("mode"), f"{path}.mode")), frozenset(names)
+        return ToolChoice(mode=choice_mode(allowed.get("mode"), f"{path}.mode")), frozenset(names)
     return ToolChoice(mode="required", name=_function_name(fields, "tool_choice")), None
-
-
-def _mode(value: object, path: str) -> Literal["auto", "none", "required"]:
-    match value:
-        case "auto" | "none" | "required":
-            return value
-        case _:
-            raise InvalidRequest(f"{path} must be none, auto or required", param=path)
 
 
 def _function_name(value: object, path: str) -> str:
@@ -430,12 +396,7 @@ def _json_format(value: object) -> JsonFormat | None:
         case "json_schema":
             path = f"{path}.json_schema"
             schema = an_object(fields.get("json_schema"), path)
-            return JsonFormat(
-                schema=given(schema, "schema", an_object, path),
-                name=given(schema, "name", a_string, path),
-                description=given(schema, "description", a_string, path),
-                strict=given(schema, "strict", a_bool, path),
-            )
+            return schema_format(schema, path)
         case _:
             raise InvalidRequest(
                 f"{path}.type must be text, json_object or json_schema", param=f"{path}.type"

@@ -12,7 +12,7 @@ types, a `cache_control` on a content part is taken for what it is.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from ...core.errors import InvalidRequest
 from ...core.exchange import Json
@@ -28,7 +28,6 @@ from ..chat import (
     Message,
     Part,
     RedactedThinking,
-    Refusal,
     Role,
     Text,
     Thinking,
@@ -40,6 +39,15 @@ from ..chat import (
 )
 from ..fields import Asked, asked, group, idle, inexpressible, unsayable
 from ..json_text import dumps
+from ..openai import (
+    PartParser,
+    choice_mode,
+    content_part,
+    input_audio,
+    refusal_part,
+    schema_format,
+    source_of,
+)
 from ..reading import (
     a_bool,
     a_list,
@@ -52,7 +60,6 @@ from ..reading import (
     first,
     given,
     inline,
-    is_data_url,
 )
 from ..signature import Signed, unpack
 from .rendering import CALL, REDACTED, SEARCH, Called, Renderer
@@ -179,12 +186,7 @@ def _json_format(value: object) -> JsonFormat | None:
         case "json_object":
             return JsonFormat(schema=None)
         case "json_schema":
-            return JsonFormat(
-                schema=given(fields, "schema", an_object, path),
-                name=given(fields, "name", a_string, path),
-                description=given(fields, "description", a_string, path),
-                strict=given(fields, "strict", a_bool, path),
-            )
+            return schema_format(fields, path)
         case _:
             raise InvalidRequest(
                 f"{path}.type must be text, json_object or json_schema", param=f"{path}.type"
@@ -364,26 +366,18 @@ def _tool_choice(value: object, offer: Offer) -> tuple[ToolChoice | None, frozen
     if value is None:
         return None, None
     if isinstance(value, str):
-        return ToolChoice(mode=_mode(value, "tool_choice")), None
+        return ToolChoice(mode=choice_mode(value, "tool_choice")), None
     fields = an_object(value, "tool_choice")
     if fields.get("type") == "allowed_tools":
         path = "tool_choice.tools"
         tools = a_list(fields.get("tools"), path)
         names = (_chosen(tool, f"{path}[{i}]", offer) for i, tool in enumerate(tools))
         allowed = frozenset(name for name in names if name)
-        return ToolChoice(mode=_mode(fields.get("mode"), "tool_choice.mode")), allowed
+        return ToolChoice(mode=choice_mode(fields.get("mode"), "tool_choice.mode")), allowed
     name = _chosen(fields, "tool_choice", offer)
     if not name:
         raise inexpressible("tool_choice.type", "the tool is run by OpenAI")
     return ToolChoice(mode="required", name=name), None
-
-
-def _mode(value: object, path: str) -> Literal["auto", "none", "required"]:
-    match value:
-        case "auto" | "none" | "required":
-            return value
-        case _:
-            raise InvalidRequest(f"{path} must be none, auto or required", param=path)
 
 
 def _chosen(value: object, path: str, offer: Offer) -> str:
@@ -481,7 +475,7 @@ def _message(fields: Json, path: str) -> Iterator[Message]:
             )
 
 
-def _of(role: Role, fields: Json, path: str, parsers: Mapping[str, "_PartParser"]) -> Message:
+def _of(role: Role, fields: Json, path: str, parsers: Mapping[str, PartParser]) -> Message:
     parts = tuple(_content(fields.get("content"), f"{path}.content", parsers))
     return Message(role=role, parts=parts, at=path)
 
@@ -588,10 +582,7 @@ _WHY_NOT: Mapping[str, str] = {
 }
 
 
-_PartParser = Callable[[Json, str], Part]
-
-
-def _content(value: object, path: str, parsers: Mapping[str, _PartParser]) -> Iterator[Part]:
+def _content(value: object, path: str, parsers: Mapping[str, PartParser]) -> Iterator[Part]:
     if isinstance(value, str):
         yield Text(text=value, at=path)
         return
@@ -599,14 +590,7 @@ def _content(value: object, path: str, parsers: Mapping[str, _PartParser]) -> It
         raise InvalidRequest(f"{path} must be a string or a list of parts", param=path)
     items: list[Any] = value
     for i, item in enumerate(items):
-        place = f"{path}[{i}]"
-        part = an_object(item, place)
-        kind = part.get("type")
-        if not isinstance(kind, str):
-            raise InvalidRequest(f"{place}.type must be a string", param=f"{place}.type")
-        if kind not in parsers:
-            raise inexpressible(f"{place}.type", f"{kind[:100]} has no place here")
-        yield parsers[kind](part, place)
+        yield content_part(item, f"{path}[{i}]", parsers)
 
 
 def _text(part: Json, path: str) -> Text:
@@ -614,25 +598,12 @@ def _text(part: Json, path: str) -> Text:
     return Text(text=text, cache_control=_mark(part, path), at=path)
 
 
-def _refusal(part: Json, path: str) -> Refusal:
-    return Refusal(text=a_string(part.get("refusal"), f"{path}.refusal"))
-
-
 def _image(part: Json, path: str) -> Image:
     if part.get("file_id") is not None:
         raise inexpressible(f"{path}.file_id", "the picture lies at OpenAI; send `image_url`")
     url = a_string(part.get("image_url"), f"{path}.image_url")
-    source: Link | Inline
-    if is_data_url(url):
-        source = inline(url, f"{path}.image_url")
-    elif url.lower().startswith(("https://", "http://")):
-        source = Link(url=url)
-    else:
-        raise InvalidRequest(
-            f"{path}.image_url must be a http(s) or data: URL", param=f"{path}.image_url"
-        )
     return Image(
-        source=source,
+        source=source_of(url, f"{path}.image_url"),
         detail=given(part, "detail", a_string, path),
         cache_control=_mark(part, path),
         at=path,
@@ -656,19 +627,6 @@ def _file(part: Json, path: str) -> Document:
     )
 
 
-_AUDIO_TYPES: Mapping[str, str] = {"wav": "audio/wav", "mp3": "audio/mpeg"}
-
-
-def _audio(part: Json, place: str) -> Audio:
-    path = f"{place}.input_audio"
-    audio = an_object(part.get("input_audio"), path)
-    kind = a_string(audio.get("format"), f"{path}.format")
-    if kind not in _AUDIO_TYPES:
-        raise InvalidRequest(f"{path}.format must be wav or mp3", param=f"{path}.format")
-    data = a_string(audio.get("data"), f"{path}.data")
-    return Audio(source=Inline(media_type=_AUDIO_TYPES[kind], data=data), at=path)
-
-
 def _mark(part: Json, path: str) -> Json | None:
     """Give the mark of a prefix worth caching, in the words of the vocabulary."""
     if given(part, "prompt_cache_breakpoint", an_object, path) is not None:
@@ -676,11 +634,11 @@ def _mark(part: Json, path: str) -> Json | None:
     return given(part, "cache_control", an_object, path)
 
 
-_SYSTEM_PARTS: Mapping[str, _PartParser] = {"input_text": _text, "output_text": _text}
-_ASSISTANT_PARTS: Mapping[str, _PartParser] = {**_SYSTEM_PARTS, "refusal": _refusal}
-_RESULT_PARTS: Mapping[str, _PartParser] = {
+_SYSTEM_PARTS: Mapping[str, PartParser] = {"input_text": _text, "output_text": _text}
+_ASSISTANT_PARTS: Mapping[str, PartParser] = {**_SYSTEM_PARTS, "refusal": refusal_part}
+_RESULT_PARTS: Mapping[str, PartParser] = {
     **_SYSTEM_PARTS,
     "input_image": _image,
     "input_file": _file,
 }
-_USER_PARTS: Mapping[str, _PartParser] = {**_RESULT_PARTS, "input_audio": _audio}
+_USER_PARTS: Mapping[str, PartParser] = {**_RESULT_PARTS, "input_audio": input_audio}
