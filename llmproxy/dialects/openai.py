@@ -13,6 +13,8 @@ PartParser: TypeAlias = Callable[[Json, str], Part]
 
 AUDIO_TYPES: Mapping[str, str] = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 
+FAILED = "Error: "
+
 
 def content_part(item: object, place: str, parsers: Mapping[str, PartParser]) -> Part:
     """Give what a part of a message's content means, by its `type`."""
@@ -67,3 +69,8 @@ def schema_format(fields: Json, path: str) -> JsonFormat:
         description=given(fields, "description", a_string, path),
         strict=given(fields, "strict", a_bool, path),
     )
+
+
+def failed(text: str) -> str:
+    """Give the text of a tool's result that is an error: these dialects have no mark for it."""
+    return text if text.lower().startswith("error") else FAILED + text

@@ -58,6 +58,7 @@ from ..effort import effort_of, nearest
 from ..fields import Said, inexpressible, said
 from ..json_text import dumps
 from ..models import O_SERIES, OPENAI, REASONING, known_efforts, named
+from ..openai import failed
 from ..reading import DATA_URL
 from ..wire import objects
 from ..wire import part as part_of
@@ -138,7 +139,6 @@ AUDIO_FORMATS: Mapping[str, str] = {
 }
 
 # How tool results are said, which are text here.
-FAILED = "Error: "
 SEE_BELOW = "[see the next message of the user]"
 BELONGS = "[given by the tool call {id}]"
 
@@ -233,8 +233,8 @@ def _tool_result(result: ToolResult, further: list[Part], model: str) -> Json:
         texts.append(Text(text=SEE_BELOW))
         further += [Text(text=BELONGS.format(id=own_id)), *others]
     text = "\n\n".join(part.text for part in texts if isinstance(part, Text) and part.text)
-    if result.is_error and not text.lower().startswith("error"):
-        text = FAILED + text
+    if result.is_error:
+        text = failed(text)
     return {"role": "tool", "tool_call_id": own_id, "content": text}
 
 

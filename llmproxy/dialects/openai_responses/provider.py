@@ -54,6 +54,7 @@ from ..effort import effort_of, nearest
 from ..fields import Said, inexpressible, refused, said, unsaid
 from ..json_text import dumps
 from ..models import known_efforts
+from ..openai import FAILED, failed
 from ..wire import loads
 from ..wire import part as part_of
 from ..wire import text as text_of
@@ -276,8 +277,10 @@ def _result_item(result: ToolResult, calls: set[str]) -> Json:
     output: str | list[Json] = content
     if all(part["type"] == "input_text" for part in content):
         output = "\n".join(part["text"] for part in content)
-    if result.is_error and not output:
-        output = "error"
+    if result.is_error and isinstance(output, str):
+        output = failed(output)
+    elif result.is_error:
+        output = [{"type": "input_text", "text": FAILED}, *content]
     kind = "custom_tool_call_output" if result.id in calls else "function_call_output"
     return {"type": kind, "call_id": result.id, "output": output}
 

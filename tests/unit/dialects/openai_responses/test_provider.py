@@ -417,3 +417,13 @@ def test_too_many_parts_of_an_item_are_refused() -> None:
     with pytest.raises(ValueError, match="parts"):
         for index in range(MOST_ITEMS + 1):
             made.feed(Event("", b""), delta("a", content=index))
+
+
+def test_a_result_with_a_picture_says_too_that_it_is_an_error() -> None:
+    picture = Image(source=Link(url="https://example.com/a.png"))
+    result = ToolResult(id="c", content=(picture,), is_error=True)
+
+    (item,) = asking(Message(role=Role.USER, parts=(result,)))["input"]
+
+    assert item["output"][0] == {"type": "input_text", "text": "Error: "}
+    assert item["output"][1]["type"] == "input_image"
