@@ -52,6 +52,7 @@ def run(
     app = create_app(config, load)
     writer = configure(config.logging.level, config.logging.format, sys.stderr)
     app[SERVICES].metrics.watch_log(writer.lost)
+    app[SERVICES].log.write_to(writer)
     try:
         _raise_descriptor_limit()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -24,6 +24,7 @@ TOGETHER = {
     "plan.py": "integration/test_reload.py",
     "serve.py": "e2e/test_serve.py",
     "server/admin.py": "e2e/test_admin.py",
+    "server/head.py": "integration/test_kept_connection.py",
     "cli/operators.py": "unit/cli/test_reload.py",
     "cli/serve.py": "e2e/test_serve.py",
     "config/schema.py": "unit/config/test_reference.py",

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from .errors import KeyFault, LLMProxyError
 from .session import Session
@@ -13,6 +13,8 @@ from .usage import Usage
 
 Clock: TypeAlias = Callable[[], float]
 Json: TypeAlias = dict[str, Any]
+
+REQUEST_ID: Final = "x-request-id"
 
 
 class Watching(Protocol):
@@ -82,8 +84,7 @@ class Principal:
     share: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(NamedTuple):
     """
     What the client asks, parsed no further than needed.
 
@@ -204,10 +205,11 @@ class Route:
     hedge: Hedging | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """
     What goes to a provider; `url` is encoded as it goes on the wire.
+
+    `headers` may be shared by many requests; `id` (None: it has none) goes beside them.
 
     `upload` gives what follows `body`, and `size` all of both, None where nobody knows. `once`: it
     may not be sent a second time. `packed`: the answer's body stays in its content coding.
@@ -221,6 +223,12 @@ class HttpRequest:
     size: int | None = None
     once: bool = False
     packed: bool = False
+    id: str | None = None
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """All headers but those of the transfer itself."""
+        return self.headers if self.id is None else {**self.headers, REQUEST_ID: self.id}
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

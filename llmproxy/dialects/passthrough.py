@@ -156,15 +156,7 @@ class Passthrough:
 
     def answer(self, body: bytes) -> bytes:
         """Give the same bytes, once they have proved to be an answer."""
-        try:
-            parsed = loads(body)
-        except ValueError:
-            parsed = None
-        if not isinstance(parsed, dict):
-            raise UpstreamProtocolError(f"{self._provider} answered with what is no JSON object")
-        if self._wire.is_error(Event("", body), parsed):
-            raise stream_error(provider=self._provider, dialect=self._wire.DIALECT, body=body)
-        self._count(parsed)
+        self._count(_checked(body, self._wire, self._provider))
         return body
 
     def fail(self, error: LLMProxyError) -> bytes:
@@ -229,6 +221,39 @@ class Passthrough:
 
 def _parsed(data: bytes) -> list[tuple[Event, Any]]:
     return [(event, body_of(event)) for event in parse_events(data)]
+
+
+class Plain:
+    """A Reader between equal dialects, of an answer to a call that asks for no stream."""
+
+    skipped = 0
+
+    __slots__ = ("_provider", "_wire", "usage")
+
+    def __init__(self, wire: Wire, *, provider: str) -> None:
+        self.usage: Usage | None = None
+        self._wire = wire
+        self._provider = provider
+
+    def answer(self, body: bytes) -> bytes:
+        """Give the same bytes, once they have proved to be an answer."""
+        counts = self._wire.counts(_checked(body, self._wire, self._provider))
+        if counts is not None:
+            self.usage = self._wire.usage(counts)
+        return body
+
+
+def _checked(body: bytes, wire: Wire, provider: str) -> Json:
+    """Give a plain answer, parsed; raises UpstreamProtocolError, UpstreamStatusError if it is none."""
+    try:
+        parsed = loads(body)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise UpstreamProtocolError(f"{provider} answered with what is no JSON object")
+    if wire.is_error(Event("", body), parsed):
+        raise stream_error(provider=provider, dialect=wire.DIALECT, body=body)
+    return parsed
 
 
 class PlainTail:

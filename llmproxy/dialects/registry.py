@@ -26,11 +26,11 @@ from .openai_responses import client as openai_responses_client
 from .openai_responses import foreign as openai_responses_foreign
 from .openai_responses import provider as openai_responses_provider
 from .openai_responses import wire as openai_responses_wire
-from .passthrough import Passthrough, with_model
+from .passthrough import Passthrough, Plain, with_model
 from .sides import ClientSide, ProviderSide
 from .signature import MARK
 from .translation import Translation, translate
-from .translator import Translator
+from .translator import Reader, Translator
 from .wire import Wire, count
 
 
@@ -169,6 +169,13 @@ def translator(
         )
     client, side = DIALECTS[call.dialect].client, DIALECTS[dialect].provider
     return Translation(call, client, side, wire, provider=provider, limit=limits.event, now=now)
+
+
+def reader(call: Call, dialect: str, *, provider: str, limits: LimitsConfig, now: int) -> Reader:
+    """Give the same for a call that asks for no stream."""
+    if dialect == call.dialect:
+        return Plain(DIALECTS[dialect].wire, provider=provider)
+    return translator(call, dialect, provider=provider, limits=limits, now=now)
 
 
 def _prompts(call: Call) -> int:

@@ -6,17 +6,33 @@ from ..core.errors import LLMProxyError, UpstreamStatusError
 from ..core.usage import Usage
 
 
-class Translator(Protocol):
+class Reader(Protocol):
+    """One plain answer on its way to the client. Made for one attempt."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The token counts as the provider has reported them so far."""
+
+    @property
+    def skipped(self) -> int:
+        """How many malformed events were left out so far."""
+
+    def answer(self, body: bytes) -> bytes:
+        """
+        Give the client's body for a whole plain one.
+
+        Raises UpstreamProtocolError if it is no answer, and UpstreamStatusError if it is an
+        error under a 200.
+        """
+
+
+class Translator(Reader, Protocol):
     """
     One answer on its way to the client: the provider's bytes in, the client's bytes out.
 
     Made for one attempt: either `answer`, or `feed` for each read and `finish` at the end of the
     stream. `fail` may follow at any time and is the last.
     """
-
-    @property
-    def usage(self) -> Usage | None:
-        """The token counts as the provider has reported them so far."""
 
     @property
     def content(self) -> bool:
@@ -39,10 +55,6 @@ class Translator(Protocol):
         """The provider's error event after content; nothing that follows it counts."""
 
     @property
-    def skipped(self) -> int:
-        """How many malformed events were left out so far."""
-
-    @property
     def told(self) -> bool:
         """Whether the provider's own error event has gone to the client: `fail` adds nothing."""
 
@@ -56,14 +68,6 @@ class Translator(Protocol):
 
     def finish(self) -> bytes:
         """Give the last bytes when the stream has ended; StreamInterrupted if it was not whole."""
-
-    def answer(self, body: bytes) -> bytes:
-        """
-        Give the client's body for a whole plain one.
-
-        Raises UpstreamProtocolError if it is no answer, and UpstreamStatusError if it is an
-        error under a 200.
-        """
 
     def fail(self, error: LLMProxyError) -> bytes:
         """Give an in-stream error event of the client's dialect; never a clean ending."""

@@ -10,7 +10,12 @@ def head_of(lines: Sequence[str]) -> bytes:
     ValueError for a line break within a line: it would forge a field, or a whole message.
     https://www.rfc-editor.org/rfc/rfc9112#section-2.1
     """
-    head = "\r\n".join(lines)
-    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
+    return f"{text_of(lines)}\r\n".encode()
+
+
+def text_of(lines: Sequence[str]) -> str:
+    """Give some lines of a head, each with its end; ValueError for a line break within one."""
+    joined = "".join(lines)
+    if "\n" in joined or "\r" in joined:
         raise ValueError("a header holds a line break")
-    return f"{head}\r\n\r\n".encode()
+    return "\r\n".join([*lines, ""])

@@ -1,6 +1,7 @@
 """What all providers share: the request's frame, and which headers pass in either direction."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Protocol
 
 from ..core.errors import InvalidRequest, UpstreamStatusError
@@ -135,12 +136,19 @@ def returned(headers: Mapping[str, str], further: frozenset[str] = frozenset()) 
     """
     kept = {}
     for name, value in headers.items():
-        lower = name.lower()
-        if (
-            lower in RETURNED or lower.startswith(RETURNED_PREFIXES) or lower in further
-        ) and value.isprintable():
+        lower = _returned_as(name)
+        if lower is None and further and name.lower() in further:
+            lower = name.lower()
+        if lower is not None and value.isprintable():
             kept[lower] = value
     return kept
+
+
+@lru_cache(maxsize=256)  # a provider sends the same names again and again
+def _returned_as(name: str) -> str | None:
+    """Give the name, in lower case, under which a provider's header passes back, if it does."""
+    lower = name.lower()
+    return lower if lower in RETURNED or lower.startswith(RETURNED_PREFIXES) else None
 
 
 def revealed(headers: Mapping[str, Secret]) -> dict[str, str]:

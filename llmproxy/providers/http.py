@@ -1,14 +1,15 @@
 """The providers that are reached over HTTP, as rows of one table: paths, keys, dialect."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from .. import __version__
 from ..config.schema import ProviderConfig
 from ..config.vendors import vendor_of
 from ..core.errors import InvalidRequest, NotExpressible, UpstreamStatusError
-from ..core.exchange import Call, HttpRequest, Passing, Target
+from ..core.exchange import REQUEST_ID, Call, HttpRequest, Passing, Target
+from ..core.headers import SharedHeaders, once
 from ..core.secret import Mask
 from ..dialects.judge import judge
 from ..dialects.passing import renamed
@@ -118,30 +119,22 @@ class HttpProvider:
             if not {"", ".", ".."}.isdisjoint(target.model.split("/")):
                 raise InvalidRequest("model cannot stand in a path", param="model")
             path = path.replace("{model}", quote(target.model, safe="/"))
-        return HttpRequest(
-            method="POST",
-            url=with_query(self._url(path), call.query if dialect == call.dialect else ""),
-            headers={
-                **self._defaults,
-                **forward(call.headers, self._further),
-                **self._ours,
-                "x-request-id": request_id,
-            },
-            body=body,
-        )
+        url = self._url(path)
+        if call.query and dialect == call.dialect:
+            url = with_query(url, call.query)
+        return HttpRequest("POST", url, once(call.headers, self._headers), body, id=request_id)
 
     def realtime(self, call: Call, path: str, query: str, request_id: str) -> HttpRequest | None:
         if not self._kind.realtime:
             return None
-        headers = {
-            **self._defaults,
-            **forward(call.headers, self._further),
-            **self._ours,
-            "x-request-id": request_id,
-        }
+        headers = dict(self._headers(call.headers))
         del headers["content-type"]  # there is no content
         return HttpRequest(
-            method="GET", url=with_query(self._base + path, query), headers=headers, body=b""
+            method="GET",
+            url=with_query(self._base + path, query),
+            headers=headers,
+            body=b"",
+            id=request_id,
         )
 
     def takes(self, client: str) -> bool:
@@ -160,16 +153,18 @@ class HttpProvider:
         if size is not None:
             size += len(body) - len(passing.body)
         ours = {name: self._ours[name] for name in self._ours if name != "content-type"}
+        headers = {
+            **self._defaults,
+            **forward(passing.headers, self._further | FORWARDED_OF_BODIES),
+            **ours,
+        }
+        headers.pop(REQUEST_ID, None)
         return HttpRequest(
             method=passing.method,
             url=with_query(self._url(passing.path), query),
-            headers={
-                **self._defaults,
-                **forward(passing.headers, self._further | FORWARDED_OF_BODIES),
-                **ours,
-                "x-request-id": request_id,
-            },
+            headers=headers,
             body=body,
+            id=request_id,
             upload=passing.upload,
             size=size,
             once=passing.once,
@@ -185,7 +180,7 @@ class HttpProvider:
         return body
 
     def signed(self, request: HttpRequest, key: int) -> HttpRequest:
-        return replace(request, headers={**request.headers, self._auth: self._signatures[key]})
+        return request._replace(headers={**request.headers, self._auth: self._signatures[key]})
 
     def models_request(self) -> HttpRequest:
         return HttpRequest(
@@ -212,6 +207,12 @@ class HttpProvider:
         if status == 404 and not _is_of_an_api(error):
             error.advice = self._address_advice(dialect)
         return error
+
+    def _headers(self, sent: Mapping[str, str]) -> SharedHeaders:
+        """Give what goes with each request of a client that sends these; raises InvalidRequest."""
+        headers = {**self._defaults, **forward(sent, self._further), **self._ours}
+        headers.pop(REQUEST_ID, None)  # each request has its own
+        return SharedHeaders(headers)
 
     def _url(self, path: str) -> str:
         """Give the address of a path: a base URL that an SDK writes with `/v1` has that already."""

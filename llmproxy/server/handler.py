@@ -10,6 +10,7 @@ from aiohttp import StreamReader, web
 from ..config.schema import LimitsConfig
 from ..core.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedEncoding
 from ..core.exchange import Exchange
+from ..core.headers import once
 from ..dialects.call import Address, parse_call
 from ..dialects.query import without
 from ..gateway import Gateway
@@ -31,26 +32,32 @@ async def chat(request: web.Request, *, counts: bool = False) -> web.StreamRespo
     exchange = request[EXCHANGE]
     services = request.app[SERVICES]
     plan = services.plan
-    await _take(request, exchange, plan, counts=counts)
-    beat = None
-    if exchange.stream and plan.config.server.ping is not None:
-        beat = services.pulse.follow(request, exchange, plan.config.server.ping)
+    body = held_body(request, exchange, plan.config.limits)
+    if body is None:
+        body = await coming_body(request, exchange, plan.config.limits)
+    _take(request, exchange, plan, body, counts=counts)
+    del body  # or it would be held for as long as the answer flows
+    ping = plan.config.server.ping
+    if ping is None or not exchange.stream:
+        return await answered(request, exchange, plan.gateway)
+    beat = services.pulse.follow(request, exchange, ping)
     try:
         return await answered(request, exchange, plan.gateway, beat)
     finally:
-        if beat is not None:
-            services.pulse.leave(beat)
+        services.pulse.leave(beat)
 
 
-async def _take(request: web.Request, exchange: Exchange, plan: Plan, *, counts: bool) -> None:
-    """Read the call and find its route; apart, so that nothing here holds it while it is answered."""
+def _take(
+    request: web.Request, exchange: Exchange, plan: Plan, body: bytes, *, counts: bool
+) -> None:
+    """Look at the call and find its route."""
     config = plan.config
     endpoint, model = find("POST", exchange.endpoint)
     assert endpoint is not None
     if endpoint.stream and request.query.get("alt") != "sse":
         raise InvalidRequest("a stream comes as events here, not as an array: ask with ?alt=sse")
     call = parse_call(
-        await read_body(request, exchange, config.limits),
+        body,
         dialect=exchange.dialect,
         headers=exchange.headers,
         query=query_of(request.rel_url.raw_query_string),
@@ -60,18 +67,18 @@ async def _take(request: web.Request, exchange: Exchange, plan: Plan, *, counts:
     )
     if exchange.provider is not None:
         check_provider(exchange.provider, plan)
-        call = replace(call, model=f"{exchange.provider}/{call.model}")
+        call = call._replace(model=f"{exchange.provider}/{call.model}")
     if endpoint.alone:
-        call = replace(call, path=endpoint.shown)
+        call = call._replace(path=endpoint.shown)
     exchange.call = call
     exchange.model = call.model
     exchange.stream = call.stream
     assert exchange.principal is not None
-    exchange.route = plan.routes.resolve(exchange.model, exchange.principal)
+    exchange.route = route = plan.routes.resolve(call.model, exchange.principal)
     exchange.repeated = repeats(exchange.headers)
     if counts:  # it is quick, and says nothing of how long answers take
-        exchange.route = replace(exchange.route, hedge=None)
-    set_deadline(exchange, exchange.route.total, patience_of(exchange))
+        exchange.route = replace(route, hedge=None)
+    set_deadline(exchange, route.total, patience_of(exchange))
 
 
 def query_of(query: str) -> str:
@@ -109,16 +116,31 @@ def check_provider(name: str, plan: Plan) -> None:
 
 async def read_body(request: web.Request, exchange: Exchange, limits: LimitsConfig) -> bytes:
     """Read the body within the limits; raises RequestError."""
+    body = held_body(request, exchange, limits)
+    return await coming_body(request, exchange, limits) if body is None else body
+
+
+def held_body(request: web.Request, exchange: Exchange, limits: LimitsConfig) -> bytes | None:
+    """
+    Give the body where it came in one piece with the head, as most do; None: it is on its way.
+
+    Raises UnsupportedEncoding, RequestTooLarge.
+    """
     if exchange.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedEncoding("compressed request bodies are not taken: send it plain")
     content = request.content
-    if content.is_eof():  # most come in one piece with the head
+    if content.is_eof():
         body = content.read_nowait()
         if len(body) > limits.body:
             raise _too_large(limits.body)
         return body
     if (request.content_length or 0) > limits.body:
         raise _too_large(limits.body)
+    return None
+
+
+async def coming_body(request: web.Request, exchange: Exchange, limits: LimitsConfig) -> bytes:
+    """Read a body that is on its way, within the limits; raises RequestError."""
     assert exchange.watch is not None
     exchange.watch.until(
         time.monotonic() + limits.body_time,
@@ -127,7 +149,7 @@ async def read_body(request: web.Request, exchange: Exchange, limits: LimitsConf
         ),
     )
     try:
-        return await _read_all(content, limits.body)
+        return await _read_all(request.content, limits.body)
     except web.RequestPayloadError as error:
         raise InvalidRequest("the body is broken off or badly framed") from error
     finally:
@@ -152,7 +174,9 @@ def _too_large(limit: int) -> RequestTooLarge:
 
 def repeats(headers: Mapping[str, str]) -> int:
     """Give how often the client's SDK says it has sent this before."""
-    count = headers.get("x-stainless-retry-count", "")
+    count = headers.get("x-stainless-retry-count", "0")
+    if count == "0":
+        return 0
     return int(count) if count.isdecimal() and count.isascii() and len(count) < 4 else 0
 
 
@@ -172,17 +196,24 @@ def patience_of(exchange: Exchange, *, sent: bool = True) -> float:
     Our own header is taken by its word. The SDKs tell their read timeout, which runs once they
     have `sent` all: ours comes a little later, so that they raise what they raise without us.
     """
-    asked = exchange.headers.get("x-llmproxy-timeout")
+    asked, told = once(exchange.headers, _waits)
     if asked is not None:
-        seconds = _seconds(asked)
-        if seconds is None:
-            raise InvalidRequest("x-llmproxy-timeout is a positive number of seconds")
-        return exchange.started + seconds
-    for name in SDK_TIMEOUTS if sent else ():
-        seconds = _seconds(exchange.headers.get(name, ""))
-        if seconds is not None:
-            return time.monotonic() + seconds + SDK_FIRST
+        return exchange.started + asked
+    if told is not None and sent:
+        return time.monotonic() + told + SDK_FIRST
     return inf
+
+
+def _waits(headers: Mapping[str, str]) -> tuple[float | None, float | None]:
+    """Give the seconds that our own header names, and those that an SDK says it waits."""
+    asked = headers.get("x-llmproxy-timeout")
+    if asked is not None and _seconds(asked) is None:
+        raise InvalidRequest("x-llmproxy-timeout is a positive number of seconds")
+    told = (_seconds(headers.get(name, "")) for name in SDK_TIMEOUTS)
+    return (
+        None if asked is None else _seconds(asked),
+        next((seconds for seconds in told if seconds is not None), None),
+    )
 
 
 def _seconds(text: str) -> float | None:

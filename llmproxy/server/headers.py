@@ -23,13 +23,19 @@ def own_headers(exchange: Exchange) -> dict[str, str]:
 
 def route_headers(exchange: Exchange) -> dict[str, str]:
     """Give the same, and who answered after how many attempts, or who would."""
-    headers = own_headers(exchange)
     target = exchange.answered_by
-    if target is None and exchange.attempts:
-        target = exchange.attempts[-1].target
-    if target is not None:
-        headers["x-llmproxy-provider"] = target.provider
-        if target.model:
-            headers["x-llmproxy-model"] = target.model
-        headers["x-llmproxy-attempts"] = str(len(exchange.attempts))
+    attempts = exchange.attempts
+    if target is None:
+        if not attempts:
+            return own_headers(exchange)
+        target = attempts[-1].target
+    headers = {
+        "server": "llmproxy",
+        "x-llmproxy-request-id": exchange.id,
+        "x-llmproxy-provider": target.provider,
+        "x-llmproxy-model": target.model,
+        "x-llmproxy-attempts": str(len(attempts)),
+    }
+    if not target.model:
+        del headers["x-llmproxy-model"]
     return headers

@@ -6,10 +6,8 @@ its last byte went out. What the operator's endpoints serve is not counted.
 """
 
 import logging
-import random
-import re
 import time
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from aiohttp import web
@@ -18,7 +16,6 @@ from aiohttp.typedefs import Middleware
 from ..core.errors import (
     AllAttemptsFailed,
     LLMProxyError,
-    LoopDetected,
     MethodNotAllowed,
     PathNotFound,
     RequestError,
@@ -26,20 +23,18 @@ from ..core.errors import (
 )
 from ..core.exchange import Exchange, Outcome
 from ..dialects.errors import render_error, render_event
-from ..dialects.gemini.wire import DIALECT as GEMINI
 from ..providers.base import returned
 from ..resilience.outcome import outcome_of
 from ..resilience.watch import Watch
-from .endpoints import API, advice, dialect_of, split
+from .endpoints import advice
+from .head import Head, head_of, new_id
 from .headers import ID_HEADERS, route_headers
 from .pulse import EARLY
-from .realtime import key_of
 from .relay import abort, stalled
 from .services import EXCHANGE, Services
 
 logger = logging.getLogger(__name__)
 
-SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 CLIENT_CLOSED = 499
 REQUEST_IDS = frozenset({"x-request-id", "request-id"})
 WAITS = frozenset({"retry-after", "retry-after-ms", "x-should-retry"})  # said by render_error
@@ -58,31 +53,33 @@ def observing(services: Services, via: str) -> Middleware:
     lifecycle, watches = services.lifecycle, services.watches
     observers: Sequence[ExchangeObserver] = (services.metrics, services.log)
 
-    def admit(request: web.Request, exchange: Exchange) -> Watch:
-        """Find out who calls; raises AuthenticationFailed, LoopDetected."""
-        if via in exchange.headers.get("via", ""):
-            raise LoopDetected(
-                "this request has passed this gateway before: "
-                "a provider's base_url points back at it"
-            )
-        exchange.principal = services.plan.keys.authenticate(
-            authorization=request.headers.getall("Authorization", ()),
-            api_key=(*_api_keys(request, exchange.dialect), key_of(exchange.headers)),
-        )
-        exchange.watch = watch = Watch(watches)
-        return watch
+    async def answer(
+        request: web.Request, handler: Handler, exchange: Exchange, head: Head | None = None
+    ) -> web.StreamResponse:
+        """Give the handler's response, or that of the error that ended it; a head is admitted."""
+        try:
+            if head is None:
+                return await handler(request)
+            exchange.principal = head.principal or head.admit(request, via)
+            exchange.watch = watch = Watch(watches)
+            with watch:
+                return await handler(request)
+        except Exception as error:  # noqa: BLE001  # each is told apart there
+            return _failed(request, exchange, error)
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-        exchange = request[EXCHANGE] = _exchange(request, services.plan.lines, time.monotonic())
-        if not exchange.endpoint.startswith(API):
-            return await _answer(request, handler, exchange)
+        plan = services.plan
+        head = head_of(request, plan)
+        exchange = request[EXCHANGE] = head.exchange(time.monotonic())
+        if not head.of_api:
+            return await answer(request, handler, exchange)
         lifecycle.began(exchange)
         try:
-            response = await _answer(request, handler, exchange, admit)
+            response = await answer(request, handler, exchange, head)
             if not response.prepared:
                 exchange.status = response.status
-                patience = services.plan.config.timeouts.client_stall
+                patience = plan.config.timeouts.client_stall
                 with Watch(watches) as exchange.watch:
                     exchange.watch.until(time.monotonic() + patience, stalled)
                     await response.prepare(request)
@@ -105,15 +102,6 @@ def observing(services: Services, via: str) -> Middleware:
     return observe
 
 
-def _api_keys(request: web.Request, dialect: str) -> Sequence[str]:
-    """Give the values of the places, beside `authorization`, where SDKs put a key."""
-    keys = request.headers.getall("X-Api-Key", ())
-    if dialect != GEMINI:
-        return keys
-    named = request.query.getall("key", ())
-    return (*keys, *request.headers.getall("X-Goog-Api-Key", ()), *named)
-
-
 def noting_unparsed(
     services: Services,
 ) -> Callable[[str, str, str, int, RequestError], None]:
@@ -122,7 +110,7 @@ def noting_unparsed(
     def note(method: str, path: str, dialect: str, status: int, error: RequestError) -> None:
         now = time.monotonic()
         exchange = Exchange(
-            id=_new_id(),
+            id=new_id(),
             started=now,
             method=method,
             path=path,
@@ -137,58 +125,15 @@ def noting_unparsed(
     return note
 
 
-def _exchange(request: web.Request, providers: Container[str], now: float) -> Exchange:
-    headers = _joined(request)
-    path = request.path
-    provider, endpoint = split(path, providers)
-    asked = headers.get("x-request-id")
-    return Exchange(
-        id=asked if asked and SANE_ID.fullmatch(asked) else _new_id(),
-        started=now,
-        method=request.method,
-        path=path,
-        dialect=dialect_of(endpoint, headers),
-        endpoint=endpoint,
-        provider=provider or headers.get("x-llmproxy-provider"),
-        headers=headers,
-        traceparent=headers.get("traceparent"),
-    )
-
-
-def _new_id() -> str:
-    return f"req_{random.getrandbits(96):024x}"
-
-
-def _joined(request: web.Request) -> dict[str, str]:
-    """Give the request's headers with lower-case names, repeated ones joined by commas."""
-    headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        lower = name.lower()
-        headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
-    return headers
-
-
-async def _answer(
-    request: web.Request,
-    handler: Handler,
-    exchange: Exchange,
-    admit: Callable[[web.Request, Exchange], Watch] | None = None,
-) -> web.StreamResponse:
-    """Give the handler's response, or that of the error that ended it."""
-    try:
-        if admit is None:
-            return await handler(request)
-        with admit(request, exchange):
-            return await handler(request)
-    except web.HTTPException as error:
-        return _error_response(request, exchange, _ours(request, error))
-    except LLMProxyError as error:
-        return _error_response(request, exchange, error)
-    except ConnectionError:  # the client's: providers' are ours by now
-        raise
-    except Exception as error:
-        logger.exception("internal error in request %s", exchange.id)
-        return _error_response(request, exchange, error)
+def _failed(request: web.Request, exchange: Exchange, error: Exception) -> web.StreamResponse:
+    """Give the response to a request that an error has ended; raises the client's own."""
+    if isinstance(error, ConnectionError):  # the client's: providers' are ours by now
+        raise error
+    if isinstance(error, web.HTTPException):
+        error = _ours(request, error)
+    elif not isinstance(error, LLMProxyError):
+        logger.error("internal error in request %s", exchange.id, exc_info=error)
+    return _error_response(request, exchange, error)
 
 
 def _ours(request: web.Request, error: web.HTTPException) -> RequestError:

@@ -35,6 +35,7 @@ from multidict import CIMultiDict, CIMultiDictProxy, istr
 from ..core.errors import InvalidRequest, RequestError, RequestTimeout, VersionNotSpoken
 from ..dialects.errors import render_error
 from .endpoints import API, dialect_of
+from .head import Head
 from .middleware import noting_unparsed
 from .services import SERVICES
 
@@ -71,6 +72,7 @@ class GatewayProtocol(web.RequestHandler):
         "_note",
         "_refused_head",
         "_was_paused",
+        "head",
     )
 
     def __init__(
@@ -92,6 +94,7 @@ class GatewayProtocol(web.RequestHandler):
         self._glimpse = b""
         self._refused_head = b""
         self._was_paused = False
+        self.head: Head | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

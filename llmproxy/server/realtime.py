@@ -104,7 +104,7 @@ class Tap:
     def look(self, message: bytes) -> bytes:
         """Give the message, masked."""
         if (usage := usage_of(message)) is not None:
-            self._attempt.usage = (self._attempt.usage or Usage()) + usage
+            self._attempt.usage = (self._attempt.usage or Usage()).plus(usage)
         return self._mask(message)
 
 

@@ -169,7 +169,8 @@ def _response(exchange: Exchange, reply: Reply) -> web.StreamResponse:
 
 def _headers(exchange: Exchange, reply: Reply) -> dict[str, str]:
     headers = {**reply.headers, **route_headers(exchange)}
-    headers.setdefault(ID_HEADERS[exchange.dialect], exchange.id)
+    if (named := ID_HEADERS[exchange.dialect]) not in headers:
+        headers[named] = exchange.id
     if reply.streamed or headers.get("content-type", "").startswith("text/event-stream"):
         headers.update(STREAM_HEADERS)
     return headers

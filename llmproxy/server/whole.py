@@ -18,6 +18,9 @@ from ..framing.http_head import head_of
 class _Sent(web.StreamResponse):
     """Stands for an answer that has gone out: aiohttp finds nothing left to do."""
 
+    def __init__(self) -> None:
+        """Hold nothing: of a response only what is below is asked for once it has gone out."""
+
     @property
     def prepared(self) -> bool:
         return True
@@ -50,14 +53,15 @@ async def send_whole(
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client left")
     transport.write(_head(status, headers, len(body)) + body)
-    await request.writer.drain()
-    return _Sent(status=status)
+    if transport.get_write_buffer_size():
+        await request.writer.drain()
+    return _Sent()
 
 
 def _head(status: int, headers: Mapping[str, str], length: int) -> bytes:
     lines = [
         f"HTTP/1.1 {status} {PHRASES.get(status, '')}",
-        *[f"{name}: {value}" for name, value in headers.items()],
+        *map(": ".join, headers.items()),
         f"content-length: {length}",
         f"date: {rfc822_formatted_time()}",
     ]

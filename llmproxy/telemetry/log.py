@@ -1,11 +1,15 @@
 """
 The log: one line a request, written by a thread of its own.
 
-Theory of operation. The event loop only puts a record into a bounded queue; a thread takes what
-is there, renders it and writes it to the descriptor in one go. So a terminal that was stopped, a
-pipe that nobody reads or a full disk holds up that thread and nothing else: the queue fills, and
-what no longer fits is dropped and counted, as is what cannot be written. Nothing here raises into
-the code that logs, and nothing prints about its own trouble: it would go to the same dead place.
+Theory of operation. The event loop only appends to a bounded queue; a thread takes what is there
+and writes it to the descriptor in one go. So a terminal that was stopped, a pipe that nobody reads
+or a full disk holds up that thread and nothing else: the queue fills, and what no longer fits is
+dropped and counted, as is what cannot be written. Nothing here raises into the code that logs, and
+nothing prints about its own trouble: it would go to the same dead place.
+
+The thread renders records. A request's line as JSON is rendered on the loop, where its facts are,
+which takes less than a record and its way through logging would; with it the thread has nothing to
+do but to write, and the two do not quarrel about the interpreter.
 
 What is written: names, numbers, and the text of our own exceptions. Never a body, a prompt, a
 header, a query string or a key, nor what a provider answered; so there is nothing to redact.
@@ -18,11 +22,11 @@ import select
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from queue import Empty, SimpleQueue
 from typing import Any, Literal, TextIO, TypeAlias
 
 import orjson
@@ -30,13 +34,14 @@ import orjson
 from ..core.errors import AllAttemptsFailed, KeyFault, LLMProxyError, UpstreamStatusError
 from ..core.exchange import Attempt, Cooling, Exchange, Target
 from ..core.session import Session
+from ..core.usage import Usage
 
 Format: TypeAlias = Literal["auto", "console", "json"]
 Render: TypeAlias = Callable[[logging.LogRecord], bytes]
 
 OURS = "llmproxy"
 CAPACITY = 10_000
-BATCH = 20  # rendered in one go; between two the event loop has its turn
+BATCH = 1000  # lines that are written in one go
 GATHER = 0.05  # seconds: a thread woken for each line costs the loop more than the line
 CLOSING = 2.0
 LONGEST_TEXT = 200
@@ -140,6 +145,15 @@ class RequestLog:
         self._circuits = logging.getLogger(f"{OURS}.circuit")
         self._providers = logging.getLogger(f"{OURS}.provider")
         self._given: set[str] = set()  # advice is given once: it is for the configuration
+        self._writer: LogWriter | None = None
+
+    def write_to(self, writer: "LogWriter") -> None:
+        """
+        Hand requests' lines to the writer, past other handlers of the process, if it takes JSON.
+
+        For a process whose log is all the writer's.
+        """
+        self._writer = writer if writer.takes_json else None
 
     def exchange_finished(self, exchange: Exchange) -> None:
         """Write the request's line; to be called once for each."""
@@ -151,10 +165,23 @@ class RequestLog:
         level = logging.INFO if advice is None else logging.WARNING
         if not self._requests.isEnabledFor(level):
             return
-        record = EventRecord(self._requests.name, level, "request", _request(exchange))
+        if self._writer is not None:
+            line = {
+                "ts": _timestamp(time.time()),  # noqa: TID251  # as a record's own
+                "level": "info" if advice is None else "warning",
+                "logger": self._requests.name,
+                "event": "request",
+            }
+            _request(exchange, line)
+            if advice is not None:
+                line["advice"] = advice
+            self._writer.put(_json(line))
+            return
+        fields: dict[str, Any] = {}
+        _request(exchange, fields)
         if advice is not None:
-            record.fields["advice"] = advice
-        self._requests.handle(record)
+            fields["advice"] = advice
+        self._requests.handle(EventRecord(self._requests.name, level, "request", fields))
 
     def key_cools(self, cooling: Cooling, seconds: float) -> None:
         """Write that a key of a provider is left alone for so many seconds, or, for 0, no longer."""
@@ -228,8 +255,11 @@ class LogWriter(logging.Handler):
         self._descriptor = os.dup(descriptor)
         self._render = render
         self._capacity = capacity
-        self._queue: SimpleQueue[logging.LogRecord | None] = SimpleQueue()
-        self._idle = threading.Event()
+        self.takes_json = render is json_line
+        self._queue: deque[logging.LogRecord | bytes] = deque()
+        self._awake = False  # whether the thread will look at the queue of its own accord
+        self._wake = threading.Event()
+        self._closing = threading.Event()
         self._not_queued = 0
         self._not_written = 0
         self._torn = False
@@ -255,14 +285,22 @@ class LogWriter(logging.Handler):
 
         It stands in for the base's, which would take the handler's lock: the queue has its own.
         """
-        if self._queue.qsize() >= self._capacity:
+        if record.args or record.exc_info or not isinstance(record.msg, str):
+            record = _settled(record)
+        return self.put(record)
+
+    def put(self, line: logging.LogRecord | bytes) -> bool:
+        """Queue a record, or a line as it is to be written; False where it is counted as lost."""
+        queue = self._queue
+        if len(queue) >= self._capacity:
             self.acquire()  # any thread may be here
             self._not_queued += 1
             self.release()
             return False
-        if record.args or record.exc_info or not isinstance(record.msg, str):
-            record = _settled(record)
-        self._queue.put(record)
+        queue.append(line)
+        if not self._awake:
+            self._awake = True
+            self._wake.set()
         return True
 
     def close(self) -> None:
@@ -274,34 +312,36 @@ class LogWriter(logging.Handler):
         for logger, level in self._levels:
             logger.setLevel(level)
         _set_details(self._details)
-        self._queue.put(None)
-        self._idle.set()
+        self._closing.set()
+        self._wake.set()
         self._thread.join(CLOSING)
         if not self._thread.is_alive():
             os.close(self._descriptor)
         super().close()
 
     def _run(self) -> None:
-        running = True
-        while running:
-            if self._queue.empty():
-                self._idle.wait(GATHER)
-            batch = [self._queue.get()]
-            while len(batch) < BATCH:
-                try:
-                    batch.append(self._queue.get_nowait())
-                except Empty:
-                    break
-            running = None not in batch
-            self._write(b"".join(self._lines(batch)))
+        queue, closing = self._queue, self._closing
+        while queue or not closing.is_set():
+            if not queue:
+                self._awake = False
+                self._wake.clear()
+                if not (queue or closing.is_set()):  # what came since is seen here, or wakes it
+                    self._wake.wait()
+                self._awake = True
+            closing.wait(GATHER)
+            while queue:
+                taken = [queue.popleft() for _ in range(min(len(queue), BATCH))]
+                self._write(b"".join(self._lines(taken)))
 
-    def _lines(self, batch: list[logging.LogRecord | None]) -> Iterator[bytes]:
-        for record in batch:
-            if record is not None:
-                try:
-                    yield self._render(record)
-                except Exception:  # noqa: BLE001  # a record without words must not end the log
-                    self._not_written += 1
+    def _lines(self, taken: list[logging.LogRecord | bytes]) -> Iterator[bytes]:
+        for one in taken:
+            if isinstance(one, bytes):
+                yield one
+                continue
+            try:
+                yield self._render(one)
+            except Exception:  # noqa: BLE001  # a record without words must not end the log
+                self._not_written += 1
 
     def _write(self, lines: bytes) -> None:
         """Write whole lines; what the descriptor refuses is counted, and its place closed off."""
@@ -341,6 +381,10 @@ def json_line(record: logging.LogRecord) -> bytes:
         line |= record.fields
     if record.exc_text:
         line["traceback"] = record.exc_text
+    return _json(line)
+
+
+def _json(line: dict[str, Any]) -> bytes:
     try:
         text = orjson.dumps(line, default=_opaque, option=JSON)
     except TypeError:  # a key that is no string, a number beyond 64 bits, a lone surrogate, a cycle
@@ -407,10 +451,10 @@ def _advice(attempt: Attempt) -> str | None:
     return None
 
 
-def _request(exchange: Exchange) -> dict[str, Any]:
-    """Take the facts there are, as they are now; nothing of them leads back to the exchange."""
+def _request(exchange: Exchange, fields: dict[str, Any]) -> None:
+    """Add the facts there are, as they are now; nothing of them leads back to the exchange."""
     attempts = exchange.attempts
-    fields: dict[str, Any] = {"id": exchange.id}
+    fields["id"] = exchange.id
     if exchange.principal is not None:
         fields["key"] = exchange.principal.key
     fields["method"] = exchange.method[:LONGEST_TEXT]
@@ -429,32 +473,38 @@ def _request(exchange: Exchange) -> dict[str, Any]:
     fields["attempts"] = [_attempt(attempt) for attempt in attempts]
     if exchange.passed_over is not None:
         fields["passed_over"] = [
-            {
-                "target": _named(target),
-                "reason": _reason(refusal),
-            }
+            {"target": _named(target), "reason": _reason(refusal)}
             for target, refusal in exchange.passed_over
         ]
-    if (usage := exchange.usage) is not None:
-        fields["tokens"] = {
-            "input": usage.input_tokens,
-            "output": usage.output_tokens,
-            "cache_read": usage.cache_read_input_tokens,
-            "cache_write": usage.cache_write_input_tokens,
-            "reasoning": usage.reasoning_output_tokens,
-        }
-    fields |= _session(exchange.session)
+    if exchange.usage is not None:
+        fields["tokens"] = _tokens(exchange.usage)
+    if exchange.session is not None:
+        fields |= _session(exchange.session)
+    _end(exchange, fields)
+
+
+def _end(exchange: Exchange, fields: dict[str, Any]) -> None:
+    """Add how long it took, and what ended it."""
     if exchange.first_token is not None:
         fields["first_token_ms"] = _ms(exchange.first_token - exchange.started)
     if exchange.ended is not None:
         fields["ms"] = _ms(exchange.ended - exchange.started)
     if exchange.error is not None:
         fields["error"] = _reason(exchange.error)
-    return fields
 
 
-def _session(session: Session | None) -> dict[str, Any]:
-    if session is None or session.closed_by is None:
+def _tokens(usage: Usage) -> dict[str, int]:
+    return {
+        "input": usage.input_tokens,
+        "output": usage.output_tokens,
+        "cache_read": usage.cache_read_input_tokens,
+        "cache_write": usage.cache_write_input_tokens,
+        "reasoning": usage.reasoning_output_tokens,
+    }
+
+
+def _session(session: Session) -> dict[str, Any]:
+    if session.closed_by is None:
         return {}
     client, provider = session.from_client, session.from_provider
     return {
@@ -558,7 +608,7 @@ def _text(value: object) -> str:
                 text = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
         case dict():
             text = " ".join(f"{key}:{_text(item)}" for key, item in value.items() if item)
-        case list() | tuple():
+        case list() | tuple() if not hasattr(value, "_fields"):  # those are objects
             text = f"[{', '.join(_text(item) for item in value)}]"
         case _:
             text = _opaque(value)

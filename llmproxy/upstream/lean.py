@@ -24,8 +24,9 @@ from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, HttpResponseParser, RawResponseMessage
 from yarl import URL
 
-from ..core.exchange import HttpRequest
-from ..framing.http_head import head_of
+from ..core.exchange import REQUEST_ID, HttpRequest
+from ..core.headers import SharedHeaders
+from ..framing.http_head import text_of
 
 READ_BUFFER = 65536  # reading stops at twice this
 HEAD_LINE = 16384
@@ -294,24 +295,39 @@ class Wire(ResponseHandler):
             super().resume_reading(resume_parser)
 
 
-def start(method: str, url: str, *, proxied: bool) -> tuple[str, str]:
+def start(method: str, url: str, *, proxied: bool) -> str:
     """Give the request line and the host's; a proxy is told the whole URL, but for a tunnel's."""
     parsed = URL(url, encoded=True)
     target = url if proxied and parsed.scheme == "http" else parsed.raw_path_qs
-    return f"{method} {target} HTTP/1.1", f"host: {parsed.host_port_subcomponent}"
+    return text_of((f"{method} {target} HTTP/1.1", f"host: {parsed.host_port_subcomponent}"))
 
 
-def message(begun: tuple[str, str], request: HttpRequest) -> bytes:
-    """Give the request, as far as it is held, as it goes on the wire, from its `start` on."""
-    lines = [*begun, *map(": ".join, request.headers.items())]
+def message(begun: str, request: HttpRequest) -> bytes:
+    """
+    Give the request, as far as it is held, as it goes on the wire, from its `start` on.
+
+    ValueError for a line break in a header.
+    """
+    body = request.body
+    said = _text(request.headers)
+    if request.id is not None:
+        said = f"{said}{REQUEST_ID}: {request.id}\r\n"
     if request.upload is not None and request.size is None:
-        lines.append("transfer-encoding: chunked")
-        return head_of(lines) + chunk(request.body)
+        said = f"{begun}{said}transfer-encoding: chunked\r\n\r\n"
+        return said.encode() + chunk(body)
     if request.upload is not None:
-        lines.append(f"content-length: {request.size}")
-    elif request.body or request.method in WITH_BODY:
-        lines.append(f"content-length: {len(request.body)}")
-    return head_of(lines) + request.body
+        said = f"{said}content-length: {request.size}\r\n"
+    elif body or request.method in WITH_BODY:
+        said = f"{said}content-length: {len(body)}\r\n"
+    return f"{begun}{said}\r\n".encode() + body
+
+
+def _text(headers: Mapping[str, str]) -> str:
+    if type(headers) is not SharedHeaders:
+        return text_of([*map(": ".join, headers.items())])
+    if headers.text is None:
+        headers.text = text_of([*map(": ".join, headers.items())])
+    return headers.text
 
 
 def chunk(data: bytes) -> bytes:

@@ -11,7 +11,6 @@ import base64
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
@@ -202,4 +201,4 @@ def _handshake(request: HttpRequest, key: str, subprotocols: Iterable[str]) -> H
     }
     if offered := ", ".join(subprotocols):
         headers[SUBPROTOCOLS] = offered
-    return replace(request, headers=headers)
+    return request._replace(headers=headers)

@@ -139,7 +139,7 @@ class HttpUpstream:
             return await self._session.request(
                 request.method,
                 URL(request.url, encoded=True),
-                headers=request.headers,
+                headers=request.fields,
                 proxy=self._proxy,
                 allow_redirects=False,
                 read_until_eof=False,

@@ -20,7 +20,8 @@ from ..core.reply import Reply, Send
 from ..core.secret import Mask
 from ..dialects.passthrough import PlainTail
 from ..dialects.registry import DIALECTS, estimate, translator, word
-from ..dialects.translator import Translator
+from ..dialects.registry import reader as plain_reader
+from ..dialects.translator import Reader, Translator
 from ..providers.base import Provider, returned
 from .send import WIRE_ERRORS, Answer, Upstream, broke_off
 
@@ -85,24 +86,26 @@ class Speaker:
         assert request is not None
         provider = self._provider
         dialect = provider.dialect(call.dialect)
-        reader = translator(
-            call,
-            dialect,
-            provider=provider.name,
-            limits=self._limits,
-            now=int(self._wall()),
-            always_usage=provider.always_usage,
-        )
+        stream: Translator | None = None
+        if call.stream:
+            reader: Reader = (stream := self._translator(call, dialect))
+        else:
+            reader = plain_reader(
+                call, dialect, provider=provider.name, limits=self._limits, now=int(self._wall())
+            )
         assert exchange.route is not None
         timeouts = exchange.route.timeouts[provider.name]
-        answer = await send_within(self._upstream, provider.name, exchange, request, timeouts)
+        if timeouts.first_byte is None:
+            answer = await self._upstream.send(request, timeouts.connect)
+        else:
+            answer = await send_within(self._upstream, provider.name, exchange, request, timeouts)
         try:
             if not 200 <= answer.status < 300:
                 await self._refused(answer, dialect)
-            if call.stream and not is_json(answer.headers):
-                reply = await self._open_stream(answer, reader, target)
+            if stream is not None and not is_json(answer.headers):
+                reply = await self._open_stream(answer, stream, target)
             else:
-                passes = dialect == call.dialect and not call.stream
+                passes = dialect == call.dialect and stream is None
                 reply = await self._open_plain(answer, reader, exchange, target, passes=passes)
         except BaseException as error:
             answer.close()
@@ -113,6 +116,16 @@ class Speaker:
         answer.headers = NO_HEADERS
         reply.add_done_callback(_settle(exchange.attempts[-1], answer, reader))
         return reply
+
+    def _translator(self, call: Call, dialect: str) -> Translator:
+        return translator(
+            call,
+            dialect,
+            provider=self._provider.name,
+            limits=self._limits,
+            now=int(self._wall()),
+            always_usage=self._provider.always_usage,
+        )
 
     async def _refused(self, answer: Answer, dialect: str) -> NoReturn:
         body = await error_body(answer, ERROR_BODY) or b""  # the status says enough
@@ -177,7 +190,7 @@ class Speaker:
     async def _open_plain(
         self,
         answer: Answer,
-        translator: Translator,
+        reader: Reader,
         exchange: Exchange,
         target: Target,
         *,
@@ -191,7 +204,7 @@ class Speaker:
             raise broke_off(self._provider.name) from error
         rest: AsyncGenerator[bytes, None] | None = None
         if whole:
-            body = self._provider.mask(translator.answer(body))
+            body = self._provider.mask(reader.answer(body))
             if exchange.stream:
                 raise UpstreamProtocolError(
                     f"{self._provider.name} answered a request for a stream with a plain body"
@@ -280,10 +293,13 @@ def excuse(error: BaseException, headers: Mapping[str, str]) -> None:
         error.key_fault = None
 
 
-def masked(headers: Mapping[str, str], mask: Mask) -> dict[str, str]:
+def masked(headers: dict[str, str], mask: Mask) -> dict[str, str]:
     """Give the headers, none of which holds a line break, all masked in one go."""
-    values = mask("\n".join(headers.values()).encode("utf-8", "replace")).decode()
-    return dict(zip(headers, values.split("\n"), strict=True)) if headers else {}
+    said = "\n".join(headers.values()).encode("utf-8", "replace")
+    safe = mask(said)
+    if safe is said:
+        return headers
+    return dict(zip(headers, safe.decode().split("\n"), strict=True))
 
 
 async def collect(answer: Answer, limit: int) -> tuple[bytes, bool]:
@@ -299,12 +315,12 @@ async def collect(answer: Answer, limit: int) -> tuple[bytes, bool]:
 
 
 def _settle(
-    attempt: Attempt, answer: Answer, translator: Translator
+    attempt: Attempt, answer: Answer, reader: Reader
 ) -> Callable[[BaseException | None], None]:
     def settle(_: BaseException | None) -> None:
         answer.close()
-        attempt.usage = translator.usage or attempt.usage
-        attempt.skipped = translator.skipped
+        attempt.usage = reader.usage or attempt.usage
+        attempt.skipped = reader.skipped
 
     return settle
 

@@ -14,7 +14,6 @@ asked once: a failure then neither repeats nor fails over, unless no connection 
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import replace
 from typing import NoReturn
 
 from ..core.errors import (
@@ -95,7 +94,7 @@ class Through:
         if request.upload is None:
             return await send_within(self._upstream, provider, exchange, request, timeouts)
         upload = _Timed(request.upload, exchange, timeouts, provider, self._clock)
-        answer = await self._upstream.send(replace(request, upload=upload), timeouts.connect)
+        answer = await self._upstream.send(request._replace(upload=upload), timeouts.connect)
         upload.answered()
         return answer
 

@@ -835,7 +835,7 @@ async def test_a_bug_of_ours_is_a_500_that_tells_nothing_and_is_logged(
         raise KeyError("sk-secret")
 
     gateway = await start(routes(first, second, blame_at=1))
-    monkeypatch.setattr("llmproxy.upstream.speak.translator", broken)
+    monkeypatch.setattr("llmproxy.upstream.speak.plain_reader", broken)
 
     answered = await gateway.chat()
 

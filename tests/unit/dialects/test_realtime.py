@@ -141,4 +141,4 @@ def test_other_messages_cost_nothing(message: bytes) -> None:
 def test_the_usage_of_answers_adds_up() -> None:
     one = Usage(input_tokens=1, output_tokens=2, cache_read_input_tokens=3)
 
-    assert one + one == Usage(input_tokens=2, output_tokens=4, cache_read_input_tokens=6)
+    assert one.plus(one) == Usage(input_tokens=2, output_tokens=4, cache_read_input_tokens=6)

@@ -1,7 +1,6 @@
 """What goes to a provider over HTTP: address, key, and which headers pass."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -124,14 +123,14 @@ def test_anthropic_gets_a_version_unless_the_client_names_one() -> None:
 
 
 def test_the_query_string_of_another_dialect_is_dropped() -> None:
-    beta = replace(call(query="beta=true"), dialect="anthropic_messages")
+    beta = call(query="beta=true")._replace(dialect="anthropic_messages")
 
     assert ask(anthropic(), beta).url == "https://api.anthropic.com/v1/messages?beta=true"
     assert ask(openai(), beta).url == "https://api.openai.com/v1/chat/completions"
 
 
 def test_tokens_are_counted_where_the_vendor_does() -> None:
-    asked = replace(call(), dialect="anthropic_messages", counts=True)
+    asked = call()._replace(dialect="anthropic_messages", counts=True)
 
     assert anthropic().counts("anthropic_messages")
     assert not anthropic().counts("openai_chat")
