@@ -1,4 +1,4 @@
-"""Fixtures: scripted providers, and `llmproxy serve` as a process."""
+"""Fixtures: scripted providers, a gateway, and `llmproxy serve` as a process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -9,9 +9,10 @@ from typing import Literal, TypeAlias
 import pytest
 
 from llmproxy.testing.provider import Move, Provider, stream
-from tests.support.gateway import Command, model, provider
+from tests.support.gateway import Command, Gateway, model, provider
 
 Serve: TypeAlias = Callable[..., Awaitable[Command]]
+Start: TypeAlias = Callable[[str], Awaitable[Gateway]]
 
 PINGED = '\n[server]\nping = "100ms"\n'
 GAP = 0.6  # seconds that an SDK waits between two reads: less than the silence
@@ -44,6 +45,13 @@ async def anthropic() -> AsyncIterator[Provider]:
     """A provider of Anthropic's kind."""
     async with Provider() as scripted:
         yield scripted
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Starts gateways from TOML in this process, for what asks over a socket and no more."""
+    async with AsyncExitStack() as stack:
+        yield lambda text: stack.enter_async_context(Gateway(text))
 
 
 @pytest.fixture

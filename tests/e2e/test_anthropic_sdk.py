@@ -1,4 +1,4 @@
-"""The official Anthropic SDK, sync and async, against the command."""
+"""The official Anthropic SDK, sync and async, against a gateway."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -16,9 +16,9 @@ from llmproxy.testing.answers import (
     event,
 )
 from llmproxy.testing.provider import End, Provider, Step, answer, stream
-from tests.support.gateway import Command
+from tests.support.gateway import Gateway
 
-from .conftest import GAP, PATIENT, PINGED, Serve, Silence, hesitant
+from .conftest import GAP, PATIENT, PINGED, Serve, Silence, Start, hesitant
 
 HI: list[MessageParam] = [{"role": "user", "content": "Hi"}]
 TOOL: dict[str, object] = {
@@ -28,13 +28,13 @@ TOOL: dict[str, object] = {
 
 
 @pytest.fixture
-async def gateway(serve: Serve, both: str) -> Command:
-    """The command with both providers."""
-    return await serve(both)
+async def gateway(start: Start, both: str) -> Gateway:
+    """A gateway with both providers."""
+    return await start(both)
 
 
 @pytest.fixture
-async def client(gateway: Command) -> AsyncIterator[sdk.AsyncAnthropic]:
+async def client(gateway: Gateway) -> AsyncIterator[sdk.AsyncAnthropic]:
     """The SDK, its base_url changed; it repeats nothing by itself."""
     async with sdk.AsyncAnthropic(base_url=gateway.url, api_key="none", max_retries=0) as opened:
         yield opened
@@ -80,7 +80,7 @@ async def test_a_count_of_tokens(client: sdk.AsyncAnthropic, anthropic: Provider
         assert request.json == {"model": "claude-sonnet-4-5", "messages": HI}
 
 
-async def test_the_sync_client_plain_and_streamed(gateway: Command, anthropic: Provider) -> None:
+async def test_the_sync_client_plain_and_streamed(gateway: Gateway, anthropic: Provider) -> None:
     anthropic.then(anthropic_plain("Hello"), anthropic_stream("Hel", "lo"))
 
     def ask() -> tuple[str, str]:
@@ -153,9 +153,9 @@ async def test_a_provider_s_error_is_the_class_that_the_sdk_has_for_it(
     assert "told so" in caught.value.message
 
 
-async def test_the_gateway_s_own_errors_are_the_sdk_s_classes(serve: Serve, both: str) -> None:
+async def test_the_gateway_s_own_errors_are_the_sdk_s_classes(start: Start, both: str) -> None:
     keys = '\n[[keys]]\nname = "a"\nkey = "env:CLIENT_KEY"\nmodels = ["claude"]\n'
-    gateway = await serve(both + keys)
+    gateway = await start(both + keys)
 
     async def error(model: str, key: str) -> sdk.APIStatusError:
         async with sdk.AsyncAnthropic(base_url=gateway.url, api_key=key, max_retries=0) as client:
@@ -239,10 +239,10 @@ async def test_the_mock_speaks_to_the_sdk(serve: Serve) -> None:
 
 
 async def test_pings_keep_the_sdk_waiting_and_are_not_seen(
-    serve: Serve, both: str, anthropic: Provider
+    start: Start, both: str, anthropic: Provider
 ) -> None:
     anthropic.always = lambda _: hesitant(anthropic_events("Hel", "lo"), 4)
-    gateway = await serve(both + PINGED)
+    gateway = await start(both + PINGED)
     client = sdk.Anthropic(
         base_url=gateway.url, api_key="none", max_retries=0, timeout=GAP, default_headers=PATIENT
     )
@@ -293,7 +293,7 @@ def helped(client: sdk.Anthropic) -> str:
 WAYS = (streamed, streamed_raw, streamed_open, helped)
 
 
-async def awaited(gateway: Command) -> str:
+async def awaited(gateway: Gateway) -> str:
     """Use the helper of the async client."""
     async with (
         sdk.AsyncAnthropic(
@@ -309,10 +309,10 @@ async def awaited(gateway: Command) -> str:
 
 
 async def test_a_failure_behind_the_pings_is_the_sdk_s_error(
-    serve: Serve, both: str, anthropic: Provider
+    start: Start, both: str, anthropic: Provider
 ) -> None:
     anthropic.then([Silence(), *answer(anthropic_error("told so"), status=400)])
-    gateway = await serve(both + PINGED)
+    gateway = await start(both + PINGED)
     async with sdk.AsyncAnthropic(base_url=gateway.url, api_key="none", max_retries=0) as client:
         events = await client.messages.create(
             model="claude", max_tokens=9, messages=HI, stream=True

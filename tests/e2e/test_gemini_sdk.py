@@ -1,4 +1,4 @@
-"""The official Gemini SDK against the command, on models of another vendor and of its own."""
+"""The official Gemini SDK against a gateway, on models of another vendor and of its own."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,25 +14,25 @@ from llmproxy.testing.answers import (
     anthropic_tool_events,
 )
 from llmproxy.testing.provider import Provider, answer, stream
-from tests.support.gateway import Command, model, provider
+from tests.support.gateway import Gateway, model, provider
 
-from .conftest import Serve
+from .conftest import Start
 
 # the SDK makes its own class of aiohttp's session
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")
 
 
 @pytest.fixture
-async def gateway(serve: Serve, anthropic: Provider) -> Command:
-    """The command with a provider of Anthropic's kind."""
-    return await serve(
+async def gateway(start: Start, anthropic: Provider) -> Gateway:
+    """A gateway with a provider of Anthropic's kind."""
+    return await start(
         provider("anthropic", anthropic.url, kind="anthropic")
         + model("claude", "anthropic/claude-sonnet-4-5")
     )
 
 
 @pytest.fixture
-async def client(gateway: Command) -> AsyncIterator[Any]:
+async def client(gateway: Gateway) -> AsyncIterator[Any]:
     """The SDK, its base_url changed; it repeats nothing by itself."""
     made = genai.Client(
         api_key="none",
@@ -113,13 +113,13 @@ async def test_tokens_of_another_vendor_s_model_are_estimated(
     assert anthropic.requests == []
 
 
-async def test_a_gemini_model_counts_and_embeds(serve: Serve, anthropic: Provider) -> None:
+async def test_a_gemini_model_counts_and_embeds(start: Start, anthropic: Provider) -> None:
     vendor = anthropic  # whoever answers
     vendor.then(
         answer({"totalTokens": 42}),
         answer({"embeddings": [{"values": [0.5, 1.0]}]}),
     )
-    gateway = await serve(provider("gemini", vendor.url, kind="gemini") + model("m", "gemini/own"))
+    gateway = await start(provider("gemini", vendor.url, kind="gemini") + model("m", "gemini/own"))
     client = genai.Client(api_key="none", http_options=types.HttpOptions(base_url=gateway.url)).aio
 
     counted = await client.models.count_tokens(model="m", contents="Hi")

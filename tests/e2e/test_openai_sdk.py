@@ -1,4 +1,4 @@
-"""The official OpenAI SDK, sync and async, against the command."""
+"""The official OpenAI SDK, sync and async, against a gateway."""
 
 import asyncio
 import json
@@ -23,9 +23,9 @@ from llmproxy.testing.answers import (
 )
 from llmproxy.testing.provider import End, Provider, Step, answer, stream
 from llmproxy.testing.script import refused_port
-from tests.support.gateway import Command, model, provider
+from tests.support.gateway import Gateway, model, provider
 
-from .conftest import GAP, PATIENT, PINGED, Serve, Silence, hesitant
+from .conftest import GAP, PATIENT, PINGED, Serve, Silence, Start, hesitant
 
 HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hi"}]
 TOOL: dict[str, object] = {
@@ -38,13 +38,13 @@ TOOL: dict[str, object] = {
 
 
 @pytest.fixture
-async def gateway(serve: Serve, both: str) -> Command:
-    """The command with both providers."""
-    return await serve(both)
+async def gateway(start: Start, both: str) -> Gateway:
+    """A gateway with both providers."""
+    return await start(both)
 
 
 @pytest.fixture
-async def client(gateway: Command) -> AsyncIterator[sdk.AsyncOpenAI]:
+async def client(gateway: Gateway) -> AsyncIterator[sdk.AsyncOpenAI]:
     """The SDK, its base_url changed; it repeats nothing by itself."""
     async with sdk.AsyncOpenAI(
         base_url=f"{gateway.url}/v1", api_key="none", max_retries=0
@@ -82,7 +82,7 @@ async def test_a_streamed_answer_with_usage(client: sdk.AsyncOpenAI, openai: Pro
     assert (text, tokens) == ("Hello", 12)
 
 
-async def test_the_sync_client_plain_and_streamed(gateway: Command, openai: Provider) -> None:
+async def test_the_sync_client_plain_and_streamed(gateway: Gateway, openai: Provider) -> None:
     openai.then(openai_plain("Hello"), openai_stream("Hel", "lo"))
 
     def ask() -> tuple[str | None, str]:
@@ -175,11 +175,11 @@ ERRORS: dict[str, tuple[list[Step], type[sdk.APIStatusError]]] = {
 
 @pytest.mark.parametrize("name", ERRORS)
 async def test_a_provider_s_error_is_the_class_that_the_sdk_has_for_it(
-    serve: Serve, both: str, openai: Provider, name: str
+    start: Start, both: str, openai: Provider, name: str
 ) -> None:
     steps, expected = ERRORS[name]
     openai.then(*steps)
-    gateway = await serve(both)
+    gateway = await start(both)
     async with sdk.AsyncOpenAI(
         base_url=f"{gateway.url}/v1", api_key="none", max_retries=0
     ) as client:
@@ -193,11 +193,11 @@ async def test_a_provider_s_error_is_the_class_that_the_sdk_has_for_it(
 
 
 async def test_the_gateway_s_own_errors_are_the_sdk_s_classes(
-    serve: Serve, openai: Provider, both: str
+    start: Start, openai: Provider, both: str
 ) -> None:
     openai.then(answer(openai_error(), status=429, headers=[("retry-after", "20")]))
     keys = '\n[[keys]]\nname = "a"\nkey = "env:CLIENT_KEY"\nmodels = ["gpt-4", "openai/*"]\n'
-    gateway = await serve(both + keys)
+    gateway = await start(both + keys)
     url = f"{gateway.url}/v1"
 
     async def error(model: str, key: str = "sk-client-key") -> sdk.APIStatusError:
@@ -223,7 +223,7 @@ async def test_the_gateway_s_own_errors_are_the_sdk_s_classes(
     assert isinstance(unknown, sdk.NotFoundError)
 
 
-async def test_a_wrong_base_url_is_told_in_the_sdk_s_words(gateway: Command) -> None:
+async def test_a_wrong_base_url_is_told_in_the_sdk_s_words(gateway: Gateway) -> None:
     async with sdk.AsyncOpenAI(base_url=gateway.url, api_key="none", max_retries=0) as client:
         with pytest.raises(sdk.NotFoundError, match="base_url"):
             await client.chat.completions.create(
@@ -295,9 +295,9 @@ async def test_the_mock_speaks_to_the_sdk(serve: Serve) -> None:
     assert completion.choices[0].finish_reason == "stop"
 
 
-async def test_all_providers_down_is_the_sdk_s_server_error(serve: Serve) -> None:
+async def test_all_providers_down_is_the_sdk_s_server_error(start: Start) -> None:
     text = provider("openai", f"http://127.0.0.1:{refused_port()}") + model("m", "openai/m")
-    gateway = await serve(text + '\n[retry]\nbase_delay = "1ms"\n')
+    gateway = await start(text + '\n[retry]\nbase_delay = "1ms"\n')
     async with sdk.AsyncOpenAI(
         base_url=f"{gateway.url}/v1", api_key="none", max_retries=0
     ) as client:
@@ -311,13 +311,13 @@ async def test_all_providers_down_is_the_sdk_s_server_error(serve: Serve) -> Non
 
 @pytest.mark.parametrize("numbered", [False, True])
 async def test_pings_keep_the_sdk_waiting_and_are_not_seen(
-    serve: Serve, both: str, openai: Provider, numbered: bool
+    start: Start, both: str, openai: Provider, numbered: bool
 ) -> None:
     events = openai_events("Hel", "lo")
     if numbered:  # an SDK that has seen an id takes each blank line for an event
         events = [f"id: {number}\n".encode() + each for number, each in enumerate(events)]
     openai.always = lambda _: hesitant(events, 2)
-    gateway = await serve(both + PINGED)
+    gateway = await start(both + PINGED)
     client = sdk.OpenAI(
         base_url=f"{gateway.url}/v1",
         api_key="none",
@@ -366,7 +366,7 @@ def helped(client: sdk.OpenAI) -> str:
 WAYS = (streamed, streamed_raw, streamed_open, helped)
 
 
-async def awaited(gateway: Command) -> str:
+async def awaited(gateway: Gateway) -> str:
     """Use the helper of the async client."""
     async with (
         sdk.AsyncOpenAI(
@@ -382,11 +382,11 @@ async def awaited(gateway: Command) -> str:
 
 
 async def test_a_failure_behind_the_pings_is_the_sdk_s_error(
-    serve: Serve, both: str, openai: Provider
+    start: Start, both: str, openai: Provider
 ) -> None:
     refusal = openai_error("told so", code="context_length_exceeded")
     openai.then([Silence(), *answer(refusal, status=400)])
-    gateway = await serve(both + PINGED)
+    gateway = await start(both + PINGED)
     async with sdk.AsyncOpenAI(
         base_url=f"{gateway.url}/v1", api_key="none", max_retries=0
     ) as client:

@@ -5,11 +5,11 @@ import asyncio
 from llmproxy.testing.answers import anthropic_plain, openai_answer, openai_error
 from llmproxy.testing.provider import Provider, answer
 
-from .conftest import Serve
+from .conftest import Start
 
 
-async def test_the_metrics_endpoint_answers_in_prometheus_format(serve: Serve, both: str) -> None:
-    gateway = await serve(both)
+async def test_the_metrics_endpoint_answers_in_prometheus_format(start: Start, both: str) -> None:
+    gateway = await start(both)
 
     page = await gateway.get("/metrics")
 
@@ -19,10 +19,10 @@ async def test_the_metrics_endpoint_answers_in_prometheus_format(serve: Serve, b
 
 
 async def test_five_requests_make_the_counter_read_exactly_5(
-    serve: Serve, both: str, openai: Provider
+    start: Start, both: str, openai: Provider
 ) -> None:
     openai.always = lambda _: answer(openai_answer())
-    gateway = await serve(both)
+    gateway = await start(both)
 
     for _ in range(5):
         await gateway.chat("gpt-4")
@@ -33,10 +33,10 @@ async def test_five_requests_make_the_counter_read_exactly_5(
 
 
 async def test_the_histogram_has_its_buckets_and_counts(
-    serve: Serve, both: str, openai: Provider
+    start: Start, both: str, openai: Provider
 ) -> None:
     openai.always = lambda _: answer(openai_answer())
-    gateway = await serve(both)
+    gateway = await start(both)
 
     for _ in range(5):
         await gateway.chat("gpt-4")
@@ -59,11 +59,11 @@ async def test_the_histogram_has_its_buckets_and_counts(
 
 
 async def test_failing_requests_open_the_circuit_and_it_closes_after_recovery(
-    serve: Serve, both: str, openai: Provider, anthropic: Provider
+    start: Start, both: str, openai: Provider, anthropic: Provider
 ) -> None:
     openai.always = lambda _: answer(openai_error(), status=500)
     anthropic.always = lambda _: anthropic_plain()
-    gateway = await serve(both + '\n[breaker]\nopen_for = "300ms"\n')
+    gateway = await start(both + '\n[breaker]\nopen_for = "300ms"\n')
 
     for _ in range(2):
         await gateway.chat("gpt-4")
@@ -79,11 +79,11 @@ async def test_failing_requests_open_the_circuit_and_it_closes_after_recovery(
 
 
 async def test_a_429_at_the_first_provider_makes_the_failover_counter_exactly_1(
-    serve: Serve, both: str, openai: Provider, anthropic: Provider
+    start: Start, both: str, openai: Provider, anthropic: Provider
 ) -> None:
     openai.then(answer(openai_error(kind="tokens"), status=429))
     anthropic.then(anthropic_plain())
-    gateway = await serve(both)
+    gateway = await start(both)
 
     served = await gateway.chat("gpt-4")
 

@@ -1,4 +1,4 @@
-"""The official SDKs for all that is no chat: files, images, audio, batches, against the command."""
+"""The official SDKs for all that is no chat: files, images, audio, batches, against a gateway."""
 
 import io
 import json
@@ -10,9 +10,9 @@ import pytest
 
 from llmproxy.testing.answers import event, openai_error
 from llmproxy.testing.provider import LAST_CHUNK, End, Move, Provider, answer, chunk, head, stream
-from tests.support.gateway import Command, model, provider
+from tests.support.gateway import Gateway, model, provider
 
-from .conftest import Serve
+from .conftest import Start
 
 FILE = {
     "id": "file-1",
@@ -28,9 +28,9 @@ AUDIO = bytes(range(256)) * 2000
 
 
 @pytest.fixture
-async def gateway(serve: Serve, openai: Provider, anthropic: Provider) -> Command:
-    """The command with both providers."""
-    return await serve(
+async def gateway(start: Start, openai: Provider, anthropic: Provider) -> Gateway:
+    """A gateway with both providers."""
+    return await start(
         provider("openai", openai.url)
         + provider("anthropic", anthropic.url, kind="anthropic")
         + model("voice", "openai/gpt-4o-mini-tts")
@@ -42,7 +42,7 @@ async def gateway(serve: Serve, openai: Provider, anthropic: Provider) -> Comman
 
 
 @pytest.fixture
-async def client(gateway: Command) -> AsyncIterator[sdk.AsyncOpenAI]:
+async def client(gateway: Gateway) -> AsyncIterator[sdk.AsyncOpenAI]:
     """OpenAI's SDK, its base_url changed; it repeats nothing by itself."""
     async with sdk.AsyncOpenAI(
         base_url=f"{gateway.url}/v1", api_key="none", max_retries=0
@@ -51,7 +51,7 @@ async def client(gateway: Command) -> AsyncIterator[sdk.AsyncOpenAI]:
 
 
 @pytest.fixture
-async def claude(gateway: Command) -> AsyncIterator[anthropic_sdk.AsyncAnthropic]:
+async def claude(gateway: Gateway) -> AsyncIterator[anthropic_sdk.AsyncAnthropic]:
     """Anthropic's SDK, with the provider's name in its base_url."""
     async with anthropic_sdk.AsyncAnthropic(
         base_url=f"{gateway.url}/anthropic", api_key="none", max_retries=0
@@ -185,7 +185,7 @@ async def test_moderations_go_to_the_only_provider_of_the_kind(
     assert openai.requests[0].json == {"input": "x"}
 
 
-async def test_embeddings(client: sdk.AsyncOpenAI, openai: Provider, gateway: Command) -> None:
+async def test_embeddings(client: sdk.AsyncOpenAI, openai: Provider, gateway: Gateway) -> None:
     row = {"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}
     usage = {"prompt_tokens": 4, "total_tokens": 4}
     openai.then(answer({"object": "list", "model": "m", "data": [row], "usage": usage}))
@@ -231,7 +231,7 @@ async def test_a_provider_s_error_is_the_class_that_the_sdk_makes_of_it(
         await client.files.retrieve("f")
 
 
-async def test_a_chat_call_below_the_provider_s_name(gateway: Command, openai: Provider) -> None:
+async def test_a_chat_call_below_the_provider_s_name(gateway: Gateway, openai: Provider) -> None:
     openai.then(answer({"id": "c", "choices": [], "created": 1, "model": "m"}))
     async with sdk.AsyncOpenAI(base_url=f"{gateway.url}/openai/v1", api_key="none") as pinned:
         made = await pinned.chat.completions.create(

@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, TypeAlias
 
 import llmproxy
 
 PACKAGE = str(Path(llmproxy.__file__).parent)
 MOST_CHANGES = 6
 LARGEST = 64 * 1024  # bytes; a fuzzer's inputs only ever grow otherwise
+LONGEST_FILE = 100_000  # lines
 BITS = 8
+
+Tracer: TypeAlias = Callable[[FrameType, str, Any], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,8 @@ class Fuzzer:
         self._target = target
         self._words = words
         self._random = random.Random(seed)
-        self._reached: set[tuple[object, int]] = set()
+        self._reached: set[int] = set()
+        self._tracers: dict[CodeType, Tracer | None] = {}
 
     def run(self, *, until: Callable[[int], bool]) -> Find | None:
         """Try the seeds, then changes of them, until `until` says so of the number tried."""
@@ -79,12 +83,26 @@ class Fuzzer:
         finally:
             sys.settrace(None)
 
-    def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
-        return self._line if frame.f_code.co_filename.startswith(PACKAGE) else None
+    def _enter(self, frame: FrameType, event: str, argument: Any) -> Tracer | None:
+        code = frame.f_code
+        try:
+            return self._tracers[code]
+        except KeyError:
+            tracer = self._tracers[code] = self._tracer(code)
+            return tracer
 
-    def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
-        self._reached.add((frame.f_code, frame.f_lineno))
-        return self._line
+    def _tracer(self, code: CodeType) -> Tracer | None:
+        """Give what notes the lines of this function of the package; it is called for each."""
+        if not code.co_filename.startswith(PACKAGE):
+            return None
+        first = len(self._tracers) * LONGEST_FILE
+        note = self._reached.add
+
+        def line(frame: FrameType, event: str, argument: Any) -> Any:
+            note(first + frame.f_lineno)
+            return line
+
+        return line
 
     def _changed(self, data: bytes) -> bytes:
         for _ in range(self._random.randint(1, MOST_CHANGES)):

@@ -74,8 +74,9 @@ CELLS = list(cells())
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
 async def test_a_fault_has_its_one_right_ending(
-    start: Start, first: Provider, second: Provider, cell: Cell
+    start: Start, first: Provider, second: Provider, cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("llmproxy.server.relay.LINGER", 0.1)
     first.always = lambda _: step(cell.row.says, cell.pair.provider)
     if cell.row.judged.another:
         second.then(good(cell.pair.provider, cell.mode))

@@ -65,7 +65,12 @@ ANTHROPIC = b"POST /v1/messages HTTP/1.1"
 async def open_gateway(start: Start, first: Provider, more: str = "") -> Gateway:
     """Start a gateway with one provider that answers whatever comes."""
     first.always = lambda _: openai_plain()
-    return await start(provider("first", first.url) + model("gpt-4", "first/gpt-4") + more)
+    return await start(to(first) + more)
+
+
+def to(first: Provider) -> str:
+    """Give the configuration of a gateway with this provider alone."""
+    return provider("first", first.url) + model("gpt-4", "first/gpt-4")
 
 
 def assert_error(answered: Answer, dialect: str = "openai") -> None:
@@ -574,10 +579,11 @@ UNWANTED: Mapping[str, tuple[bytes, int]] = {
 
 @pytest.mark.parametrize(("sent", "status"), UNWANTED.values(), ids=UNWANTED.keys())
 async def test_a_refusal_that_the_head_alone_brings_comes_without_a_100(
-    start: Start, first: Provider, sent: bytes, status: int
+    first: Provider, sent: bytes, status: int
 ) -> None:
-    gateway = await open_gateway(start, first, '\n[limits]\nbody = "1KiB"\n' + KEYS)
-    async with Client(gateway.port) as client:
+    small = '\n[limits]\nbody = "1KiB"\n'
+    gateway = Gateway(to(first) + small + KEYS, lingering_time=0.1)
+    async with gateway, Client(gateway.port) as client:
         await client.send(sent)
         answered = await client.answer()
         after = await client.closed()
@@ -597,20 +603,21 @@ async def test_a_refusal_that_the_head_alone_brings_comes_without_a_100(
     ],
 )
 async def test_a_body_that_is_not_read_is_never_taken_for_requests(
-    start: Start, first: Provider, lines: tuple[bytes, ...], status: int
+    first: Provider, lines: tuple[bytes, ...], status: int
 ) -> None:
-    gateway = await open_gateway(start, first, KEYS)
     good = line(KEY)
-    async with Client(gateway.port) as client:
-        await client.send(head(*lines))
-        answered = await client.answer()
-        await client.send(good * 3)
-        after = await client.closed()
+    async with Gateway(to(first) + KEYS, lingering_time=0.1) as gateway:
+        async with Client(gateway.port) as client:
+            await client.send(head(*lines))
+            answered = await client.answer()
+            await client.send(good * 3)
+            after = await client.closed()
+        numbers = await gateway.numbers()
 
     assert answered.status == status
     assert after == b""
     assert first.connections == 0
-    assert (await gateway.numbers()).sum("llm_requests_total") == 1
+    assert numbers.sum("llm_requests_total") == 1
 
 
 # --- slow heads ----------------------------------------------------------------------------------
@@ -639,8 +646,7 @@ async def test_a_head_that_does_not_come_in_time_is_a_408(
 async def test_half_a_head_is_answered_also_where_an_idle_connection_would_be_closed(
     first: Provider,
 ) -> None:
-    gateway = Gateway(provider("first", first.url) + SOON)
-    gateway._runner._kwargs["keepalive_timeout"] = 0.04
+    gateway = Gateway(provider("first", first.url) + SOON, keepalive_timeout=0.04)
     async with gateway, Client(gateway.port) as client:
         await client.send(b"GET /livez")
         answered = await client.answer()

@@ -267,8 +267,11 @@ async def test_a_slow_client_finds_no_ping_in_what_it_has_yet_to_read(
     assert body == b"".join(parts) + event("[DONE]")
 
 
-async def test_nothing_follows_the_end(start: Start, first: Provider, second: Provider) -> None:
-    first.then(stream(*openai_events("Hi"), End.HANG))  # kept open for ten times the interval
+async def test_nothing_follows_the_end(
+    start: Start, first: Provider, second: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmproxy.server.relay.LINGER", 0.5)
+    first.then(stream(*openai_events("Hi"), End.HANG))  # kept open for five times the interval
     gateway = await start(routes(first, second))
 
     answered = await gateway.chat(stream=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 
 import pytest
 from aiohttp import web
@@ -172,18 +173,22 @@ async def test_a_client_slow_at_the_very_end_gets_the_end(
 ) -> None:
     monkeypatch.setattr("llmproxy.server.relay.LINGER", 0.05)
     gateway = await start(one(first))
-    for words in range(40, 60):
-        events = [*[WORD] * words, event("[DONE]")]
-        first.then(stream(*events))
-        async with Client(gateway.port, receive_buffer=8192) as client:
+    async with AsyncExitStack() as stack:
+        waiting = []
+        for words in range(40, 60):
+            events = [*[WORD] * words, event("[DONE]")]
+            first.then(stream(*events))
+            client = await stack.enter_async_context(Client(gateway.port, receive_buffer=8192))
             await client.post("/v1/chat/completions", BODY)
             await client.head()
-            await first.stalled(0.1)  # as long as the client reads nothing
+            waiting.append((client, b"".join(events)))
+        await first.stalled(0.1)  # as long as the clients read nothing
 
+        for client, expected in waiting:
             body, complete = await client.chunks()
 
-        assert complete
-        assert body == b"".join(events)
+            assert complete
+            assert body == expected
 
 
 async def test_a_large_answer_read_slowly_but_steadily_arrives(
@@ -202,7 +207,7 @@ async def test_a_large_answer_read_slowly_but_steadily_arrives(
         size = int((await client.head()).headers["content-length"])
         while len(body) < size:
             body += await client.reader.read(100_000)
-            await asyncio.sleep(0.02)  # as long as a slow client takes
+            await asyncio.sleep(0.005)  # as long as a slow client takes: longer, all in all
 
     assert text.encode() in body
     numbers = await gateway.ended(1)

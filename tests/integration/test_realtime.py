@@ -48,6 +48,13 @@ async def serve() -> AsyncIterator[Serve]:
         yield serve
 
 
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the gateway wait a moment only for a side that does not say its close."""
+    monkeypatch.setattr("llmproxy.server.duplex.ANSWER", 0.1)
+    monkeypatch.setattr("llmproxy.server.duplex.FAREWELL", 0.1)
+
+
 def config(*providers: Realtime, more: str = "", to: str = "gpt-realtime") -> str:
     """Give a gateway with one model `rt` that has one target at each provider: `p0`, `p1`, ..."""
     names = [f"p{at}" for at in range(len(providers))]
@@ -303,7 +310,8 @@ async def test_a_target_that_does_not_open_is_followed_by_the_next(
     start: Start, serve: Serve, script: Script
 ) -> None:
     down, up = await serve(script), await serve(echo)
-    gateway = await start(config(down, up, more="\n[timeouts]\nconnect = 0.3\n"))
+    soon = '\n[timeouts]\nconnect = 0.3\n[retry]\nbase_delay = "1ms"\n'
+    gateway = await start(config(down, up, more=soon))
 
     async with session(gateway.port) as client:
         await client.say("hello")
@@ -477,6 +485,7 @@ async def test_ten_megabytes_pass(start: Start, serve: Serve) -> None:
     assert heard.data == large
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_the_largest_message_passes_and_one_byte_more_ends_the_session(
     start: Start, serve: Serve
 ) -> None:
@@ -504,6 +513,7 @@ async def test_the_largest_message_passes_and_one_byte_more_ends_the_session(
     assert numbers.value("llm_realtime_closes_total", provider="p0", side="gateway", code="1009")
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_a_message_of_the_providers_that_is_too_large_ends_it_as_its_fault(
     start: Start, serve: Serve
 ) -> None:
@@ -544,6 +554,7 @@ async def test_a_key_of_the_gateways_that_the_provider_echoes_is_masked(
     assert client.headers["x-request-id"] == "*********-1"
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_pings_are_answered_by_the_gateway_and_do_not_pass(
     start: Start, serve: Serve
 ) -> None:
@@ -725,12 +736,10 @@ async def test_a_providers_close_reaches_the_client_and_its_answer_the_provider(
     assert numbers.value("llm_requests_in_flight", provider="p0") == 0
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_a_provider_that_does_not_answer_a_close_is_not_waited_for_long(
-    start: Start, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    start: Start, serve: Serve
 ) -> None:
-    monkeypatch.setattr("llmproxy.server.duplex.ANSWER", 0.2)
-    monkeypatch.setattr("llmproxy.server.duplex.FAREWELL", 0.2)
-
     async def silent(peer: Peer) -> None:
         await peer.accept()
         await peer.gone()
@@ -748,6 +757,7 @@ async def test_a_provider_that_does_not_answer_a_close_is_not_waited_for_long(
 
 
 @pytest.mark.parametrize("how", ["reset", "end"])
+@pytest.mark.usefixtures("hurried")
 async def test_a_lost_provider_is_an_error_and_the_client_is_told(
     start: Start, serve: Serve, how: str
 ) -> None:
@@ -849,6 +859,7 @@ NO_FRAMES = [
 
 
 @pytest.mark.parametrize("frames", NO_FRAMES)
+@pytest.mark.usefixtures("hurried")
 async def test_a_provider_that_breaks_the_protocol_is_told_so_and_blamed(
     start: Start, serve: Serve, frames: bytes
 ) -> None:
@@ -873,6 +884,7 @@ async def test_a_provider_that_breaks_the_protocol_is_told_so_and_blamed(
 
 
 @pytest.mark.parametrize("frames", NO_FRAMES)
+@pytest.mark.usefixtures("hurried")
 async def test_a_client_that_breaks_the_protocol_is_told_so_and_no_provider_is_blamed(
     start: Start, serve: Serve, frames: bytes
 ) -> None:
@@ -918,7 +930,7 @@ async def test_an_idle_session_lives_while_both_sides_answer_pings(
     gateway = await start(config(await serve(answering), more=QUICK + idle))
 
     async with session(gateway.port) as client:
-        for _ in range(5):
+        for _ in range(3):
             ping = await client.read()
             await client.send(PONG, ping.data)
             assert ping.opcode == PING
@@ -930,6 +942,7 @@ async def test_an_idle_session_lives_while_both_sides_answer_pings(
     assert frame.data == b"still here"
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_a_provider_that_answers_no_ping_is_lost(start: Start, serve: Serve) -> None:
     async def silent(peer: Peer) -> None:
         await peer.accept()
@@ -947,6 +960,7 @@ async def test_a_provider_that_answers_no_ping_is_lost(start: Start, serve: Serv
     assert numbers.value("llm_attempts_total", provider="p0", outcome="failed") == 1
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_a_client_that_answers_no_ping_has_left(start: Start, serve: Serve) -> None:
     async def answering(peer: Peer) -> None:
         await peer.accept()
@@ -962,6 +976,7 @@ async def test_a_client_that_answers_no_ping_has_left(start: Start, serve: Serve
     assert numbers.sum(REQUESTS, status="cancelled") == 1
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_a_provider_that_takes_nothing_is_lost_and_not_the_client_that_speaks(
     start: Start, serve: Serve
 ) -> None:
@@ -992,6 +1007,7 @@ async def test_a_provider_that_takes_nothing_is_lost_and_not_the_client_that_spe
     assert numbers.value("llm_attempts_total", provider="p0", outcome="failed") == 1
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_a_client_that_takes_nothing_has_left_though_it_speaks(
     start: Start, serve: Serve
 ) -> None:

@@ -88,13 +88,18 @@ class Asked:
 
 
 class Gateway(Asked):
-    """`create_app` on an ephemeral port, its runner set up as `serve` does it."""
+    """
+    `create_app` on an ephemeral port, its runner set up as `serve` does it.
 
-    def __init__(self, text: str, *, port: int = 0) -> None:
+    `times` are in place of the runner's own, in seconds: `keepalive_timeout`, `lingering_time`.
+    """
+
+    def __init__(self, text: str, *, port: int = 0, **times: float) -> None:
         self.text = text
         self.app = create_app(self.load(), lambda: self.load())  # noqa: PLW0108  # tests may replace it
         self.port = port
         self._runner = make_runner(self.app)
+        self._runner._kwargs |= times
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
