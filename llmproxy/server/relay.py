@@ -3,7 +3,8 @@ The reply to the client, as it comes.
 
 The first content is the commit point: from here on nothing is repeated. Each write waits for a
 client that is slow, and while it waits nothing is read from the provider; a client that does not
-read at all for `client_stall` is dropped. An answer that breaks off ends as a stream with an
+read at all for `client_stall` is dropped; what is large goes out in pieces, so that reading on
+counts. An answer that breaks off ends as a stream with an
 error event of the client's dialect, and as anything else with a torn connection: never as if it
 were complete. One that lacks no more than its terminal event is complete, whatever ended it, and
 gets none that the provider did not send.
@@ -13,18 +14,19 @@ import time
 from asyncio import CancelledError
 from collections.abc import Callable
 from contextlib import aclosing
+from math import inf
 from typing import NoReturn
 
 from aiohttp import web
 
 from ..core.errors import LLMProxyError, UpstreamTimeout
-from ..core.exchange import Exchange, Timeouts
+from ..core.exchange import Exchange, Timeouts, Watching
 from ..core.reply import Reply
 from .headers import ID_HEADERS, STREAM_HEADERS, route_headers
 from .pulse import Beat, take_over
 from .whole import send_whole
 
-PIECE = 64 * 1024  # bytes of a plain answer that are written in one go
+PIECE = 64 * 1024  # bytes that are written in one go
 LINGER = 1.0  # seconds that a provider has to end its answer after the terminal event
 
 
@@ -86,7 +88,7 @@ async def _move(
     """Move all parts; raises what broke the answer off, ConnectionError if the client did."""
     watch = exchange.watch
     assert watch is not None
-    ends_by = exchange.ends_by
+    stall, ends_by = timeouts.client_stall, exchange.ends_by
     if timeouts.total is not None:
         ends_by = min(ends_by, exchange.attempts[-1].started + timeouts.total)
     if reply.rest is not None and not reply.streamed and reply.timed:
@@ -96,10 +98,12 @@ async def _move(
     now = time.monotonic()
     if reply.streamed:
         exchange.first_token = exchange.last_chunk = now
-    while first := reply.first:  # in pieces: whoever reads on, however slowly, is not stalled
-        watch.until(min(time.monotonic() + timeouts.client_stall, ends_by), slow)
-        reply.first = first[PIECE:]
-        await response.write(first[:PIECE])
+    if len(first := reply.first) > PIECE:
+        await _write_first(response, watch, reply, stall=stall, ends_by=ends_by, slow=slow)
+    elif first:
+        watch.until(min(now + stall, ends_by), slow)
+        reply.first = b""
+        await response.write(first)
     if reply.rest is None:
         return
     silence = LINGER if reply.ending.complete else timeouts.idle
@@ -107,12 +111,41 @@ async def _move(
     async with aclosing(reply.rest) as rest:
         async for data in rest:
             now = exchange.last_chunk = time.monotonic()
-            watch.until(min(now + timeouts.client_stall, ends_by), slow)
-            await response.write(data)
+            if len(data) > PIECE:
+                reply.first = data
+                await _write_first(response, watch, reply, stall=stall, ends_by=ends_by, slow=slow)
+            else:
+                watch.until(min(now + stall, ends_by), slow)
+                await response.write(data)
             if reply.ending.complete:
                 silence = LINGER
             # only from now on: a slow client's time is not the provider's silence
             watch.until(min(time.monotonic() + silence, ends_by), late)
+
+
+async def _write_first(
+    response: web.StreamResponse,
+    watch: Watching,
+    reply: Reply,
+    *,
+    stall: float,
+    ends_by: float,
+    slow: Callable[[], BaseException],
+) -> None:
+    """
+    Write `reply.first` in pieces: whoever reads on, however slowly, is not stalled.
+
+    What breaks that off leaves in `reply.first` what has not been written.
+    """
+    data, written = reply.first, 0
+    try:
+        while written < len(data):
+            watch.until(min(time.monotonic() + stall, ends_by), slow)
+            piece = data[written : written + PIECE]
+            written += PIECE
+            await response.write(piece)
+    finally:
+        reply.first = data[written:]
 
 
 def _excuses(
@@ -153,10 +186,16 @@ async def _ended(
         last = reply.ending.fail(exchange.error)
         if not last:
             return False
-    if reply.first or last:
-        assert exchange.watch is not None
-        exchange.watch.until(time.monotonic() + timeouts.client_stall, stalled)
-        await response.write(reply.first + last)
+    reply.first += last
+    assert exchange.watch is not None
+    await _write_first(
+        response,
+        exchange.watch,
+        reply,
+        stall=timeouts.client_stall,
+        ends_by=inf,
+        slow=stalled,
+    )
     return True
 
 

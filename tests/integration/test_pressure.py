@@ -2,13 +2,21 @@
 
 import asyncio
 import json
+import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import pytest
 from aiohttp import web
 
-from llmproxy.testing.answers import anthropic_plain, event, openai_events, openai_stream
-from llmproxy.testing.provider import End, Provider, answer, stream
+from llmproxy.testing.answers import (
+    anthropic_plain,
+    event,
+    openai_events,
+    openai_plain,
+    openai_stream,
+)
+from llmproxy.testing.provider import End, Provider, Step, answer, stream
 from tests.support.gateway import HELLO, model, provider
 from tests.support.wire import Client, request
 
@@ -191,27 +199,43 @@ async def test_a_client_slow_at_the_very_end_gets_the_end(
             assert body == expected
 
 
-async def test_a_large_answer_read_slowly_but_steadily_arrives(
+LARGE = event({"choices": [{"index": 0, "delta": {"content": "x" * 3_000_000}}]})
+LARGE_ANSWERS: Sequence[tuple[Step, bool]] = (
+    (openai_plain("x" * 3_000_000), False),
+    (stream(LARGE, event("[DONE]")), True),
+    (stream(WORD, LARGE, event("[DONE]")), True),
+)
+
+
+async def test_what_is_large_and_read_slowly_but_steadily_arrives(
     start: Start, first: Provider
 ) -> None:
-    text = "x" * 3_000_000
-    first.then(anthropic_plain(text))
-    gateway = await start(
-        provider("first", first.url, kind="anthropic")
-        + model("gpt-4", "first/claude")
-        + '\n[timeouts]\nclient_stall = "300ms"\n'
-    )
-    body = b""
-    async with Client(gateway.port, receive_buffer=8192) as client:
-        await client.post("/v1/chat/completions", {"model": "gpt-4", "messages": HELLO})
-        size = int((await client.head()).headers["content-length"])
-        while len(body) < size:
-            body += await client.reader.read(100_000)
-            await asyncio.sleep(0.005)  # as long as a slow client takes: longer, all in all
+    gateway = await start(one(first) + '\n[timeouts]\nclient_stall = "1s"\n')
 
-    assert text.encode() in body
-    numbers = await gateway.ended(1)
-    assert numbers.sum("llm_requests_total", status="success") == 1
+    async def read_slowly(client: Client) -> float:
+        began = time.monotonic()
+        size = 0
+        while size < 3_000_000:
+            part = await client.reader.read(20_000)
+            assert part
+            size += len(part)
+            await asyncio.sleep(0.008)  # as long as a slow client takes: longer, all in all
+        return time.monotonic() - began
+
+    async with AsyncExitStack() as stack:
+        clients = []
+        for step, streamed in LARGE_ANSWERS:
+            first.then(step)
+            client = await stack.enter_async_context(Client(gateway.port, receive_buffer=8192))
+            await client.post("/v1/chat/completions", BODY | {"stream": streamed})
+            await client.head()
+            clients.append(client)
+
+        took = await asyncio.gather(*map(read_slowly, clients))
+        numbers = await gateway.ended(3)
+
+    assert min(took) > 1.0
+    assert numbers.sum("llm_requests_total", status="success") == 3
 
 
 async def test_what_ended_an_exchange_ended_its_attempt(start: Start, first: Provider) -> None:
@@ -227,7 +251,9 @@ async def test_what_ended_an_exchange_ended_its_attempt(start: Start, first: Pro
     assert numbers.value("llm_attempts_total", provider="first", outcome="cancelled") == 1
 
 
-@pytest.mark.parametrize("parts", [[WORD] * MANY, [event("x" * 900_000), WORD]])
+@pytest.mark.parametrize(
+    "parts", [[WORD] * MANY, [event("x" * 900_000), WORD], [WORD, event("x" * 900_000)]]
+)
 async def test_the_total_time_that_a_slow_client_used_up_is_told_and_blames_nobody(
     start: Start, first: Provider, parts: list[bytes]
 ) -> None:
