@@ -21,6 +21,10 @@ re-open a provider that has just recovered. A success counts when the answer is 
 stream that is cut after a good start is a failure; only a probe counts from its first good frame,
 since a ten-minute stream must not keep the others out.
 
+Those who wait for a circuit are woken by each change, since only one of them will probe. When the
+probe has closed it they would all land at once on a provider that has just recovered: a few are
+let in, and a few more each time that an answer began well, which doubles them from round to round.
+
 Good requests are most, so for them there is next to nothing to do: while a circuit is closed all
 share one permit.
 """
@@ -28,6 +32,7 @@ share one permit.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from math import inf
 from typing import Literal, TypeAlias
 
@@ -47,6 +52,7 @@ from .window import Window
 MAX_BREAKERS = 1000
 LONGEST_REASON = 200
 SOON = 1.0
+LET_IN = 2  # of those who wait, by each good beginning
 SHARES = (10, 25, 50)  # percent of the requests, each for a third of the ramp
 OUR_WORDS = (UpstreamConnectError, UpstreamTimeout, StreamInterrupted)  # nothing of a provider's
 
@@ -123,7 +129,7 @@ class Breaker:
         self._policy = policy
         self._changed = changed
         self._wall = wall
-        self._waiting: set[Callable[[], None]] = set()
+        self._waiting: dict[Callable[[], None], None] = {}  # in the order in which they came
         self._window = Window(policy.window)
         self._state = State.CLOSED
         self._reason = "closed from the start"
@@ -234,6 +240,8 @@ class Breaker:
             return SPENT
         if permit.probe:
             self._become(State.CLOSED, "the probe was answered", now, ramp=True)
+        elif self._waiting:
+            self._let_in(LET_IN)
         self._window.began(now)
         return self._begun
 
@@ -246,8 +254,11 @@ class Breaker:
         elif permit.probe:
             self._probe_until = 0.0
             self._wake()
-        elif error is None:
-            self._failures = 0
+        else:
+            if error is None:
+                self._failures = 0
+            if self._waiting and not permit.begun:
+                self._let_in(1)  # a 429, or a client that left, let nobody in
 
     def force(self, verdict: Verdict | None, now: float) -> None:
         """Stay `open` or `closed`, whatever comes, until told otherwise; None: judge again."""
@@ -273,12 +284,17 @@ class Breaker:
         self._forget()
 
     def call_at_change(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called whenever it may admit someone after all, until it is let go."""
-        self._waiting.add(wake)
+        """Have `wake` called once when it may admit someone after all, unless it is let go."""
+        self._waiting[wake] = None
 
     def let_go(self, wake: Callable[[], None]) -> None:
-        """Call `wake` no more."""
-        self._waiting.discard(wake)
+        """Do not call `wake` any more."""
+        self._waiting.pop(wake, None)
+
+    def pass_on(self) -> None:
+        """Let somebody else in for one who was woken and has left before it came."""
+        if self._state is State.CLOSED:
+            self._let_in(1)
 
     def _failed(self, permit: Permit, last: str, now: float) -> None:
         self._failures += 1
@@ -321,7 +337,10 @@ class Breaker:
         self._issue_permits()
         if moved:
             self._changed(self.report(now))
-        self._wake()
+        if ramp:
+            self._let_in(LET_IN)
+        else:
+            self._wake()
 
     def _forget(self) -> None:
         self._failures = 0
@@ -369,7 +388,12 @@ class Breaker:
         )
 
     def _wake(self) -> None:
-        for wake in self._waiting:
+        self._let_in(len(self._waiting))
+
+    def _let_in(self, count: int) -> None:
+        """Wake so many of those who wait, the first who came first."""
+        for wake in list(islice(self._waiting, count)):
+            del self._waiting[wake]
             wake()
 
 

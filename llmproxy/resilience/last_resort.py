@@ -12,7 +12,7 @@ What a request may still do when every target has refused it without a call.
 The first two hold also where other targets were attempted and failed; the third only where none
 was, since a failure is an answer. A target that refuses a repeat has had its attempt. Whoever waits
 does so without a timer of its own for each look: a circuit wakes all who wait for it, and the first
-of them takes the probe.
+of them takes the probe; when that has closed it, they come in by and by.
 """
 
 import asyncio
@@ -112,6 +112,11 @@ async def _change(circuits: Collection[Breaker], seconds: float) -> None:
         circuit.call_at_change(wake)
     try:
         await asyncio.wait([woken], timeout=seconds)
+    except asyncio.CancelledError:
+        if woken.done():
+            for circuit in circuits:
+                circuit.pass_on()
+        raise
     finally:
         for circuit in circuits:
             circuit.let_go(wake)

@@ -1,5 +1,6 @@
 """The breaker's table of states, row by row."""
 
+from functools import partial
 from math import inf
 
 import pytest
@@ -589,14 +590,38 @@ def test_whoever_waits_is_woken_by_each_chance_to_be_admitted() -> None:
     woken: list[float] = []
     breaker = watching()
     fail(breaker, 2)
-    breaker.call_at_change(lambda: woken.append(breaker.ready_in(10.0)))
 
+    def wait_again() -> None:
+        woken.append(breaker.ready_in(10.0))
+        breaker.call_at_change(wait_again)
+
+    breaker.call_at_change(wait_again)
     probe = breaker.admit(10.0)
     assert breaker.ready_in(10.0) == inf
     breaker.record(probe, RATE_LIMITED, 10.0)
     breaker.began(breaker.admit(10.0), 10.0, None)
 
     assert woken == [0.0, 0.0, 0.0]  # half-open; the probe said nothing; closed
+
+
+def test_who_waited_for_the_probe_comes_in_by_and_by() -> None:
+    woken: list[int] = []
+    breaker = watching()
+    fail(breaker, 2)
+    probe = breaker.admit(10.0)
+    for place in range(9):
+        breaker.call_at_change(partial(woken.append, place))
+
+    begun = breaker.began(probe, 10.0, None)
+    assert woken == [0, 1]
+    breaker.record(begun, None, 11.0)
+    assert woken == [0, 1]
+    breaker.began(breaker.admit(11.0, insistent=True), 11.0, None)
+    assert woken == [0, 1, 2, 3]
+    breaker.record(breaker.admit(11.0, insistent=True), RATE_LIMITED, 11.0)
+    assert woken == [0, 1, 2, 3, 4]
+    fail(breaker, 2, 11.0)  # open again: they wait on, for the next probe
+    assert woken == list(range(9))
 
 
 # ---- Of several models ------------------------------------------------------------------------

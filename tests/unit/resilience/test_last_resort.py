@@ -111,6 +111,12 @@ def when(when_all_open: Any, *, open_for: float = 0.05, max_wait: float = 10.0) 
     )
 
 
+async def settled() -> None:
+    """Return when all have gone as far as they can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 async def test_whom_the_ramp_turns_away_goes_to_the_next_target() -> None:
     providers = Providers()
     providers.ramping(A)
@@ -275,14 +281,50 @@ async def test_of_many_who_wait_one_probes_and_the_others_come_when_it_is_answer
 
     asking = [asyncio.ensure_future(providers.ask()) for _ in range(20)]
     await providers.called.wait()
-    for _ in range(10):
-        await asyncio.sleep(0)
+    await settled()
     probes = len(providers.asked)
     providers.go.set()
     replies = await asyncio.gather(*asking)
 
     assert probes == 1
     assert {reply.target for reply in replies} == {A}
+
+
+async def test_many_who_wait_do_not_land_at_once_on_whom_the_probe_found_well() -> None:
+    providers = when("wait")
+    providers.open(A)
+    providers.open(B, since=5.0)
+    providers.go.clear()
+    asking = [asyncio.ensure_future(providers.ask()) for _ in range(20)]
+    await providers.called.wait()
+
+    rounds = []
+    while len(providers.asked) < len(asking):
+        await settled()
+        rounds.append(len(providers.asked))
+        answering, providers.go = providers.go, asyncio.Event()
+        answering.set()
+    providers.go.set()
+    await asyncio.gather(*asking)
+
+    assert rounds[:4] == [1, 3, 7, 15]
+
+
+async def test_who_is_let_in_and_leaves_lets_the_next_one_in() -> None:
+    providers = when("wait")
+    providers.open(A, since=-1.0)
+    providers.open(B, since=500.0)
+    breaker = providers.breakers["a"].at(A)
+    probe = breaker.admit(providers.clock())
+    leaving, also_leaving, staying = (asyncio.ensure_future(providers.ask()) for _ in range(3))
+    await settled()
+
+    breaker.began(probe, providers.clock(), None)
+    leaving.cancel()
+    also_leaving.cancel()
+    reply = await asyncio.wait_for(staying, 1.0)
+
+    assert reply.target is A
 
 
 async def test_when_a_probe_s_client_leaves_another_who_waits_probes() -> None:
