@@ -62,11 +62,18 @@ def model_in_query(query: str) -> str | None:
 
 
 def renamed(passing: Passing, model: str) -> tuple[bytes, str]:
-    """Give the body, as far as it is held, and the query, with `model` for the client's name."""
+    """
+    Give the body, as far as it is held, and the query, with `model` for the client's name.
+
+    Where both name it, both do so the same.
+    """
     if passing.model is None or passing.model == model:
         return passing.body, passing.query
+    query = passing.query
+    if passing.model in values(query, "model"):
+        query = replaced(query, "model", model)
     if passing.model_span is None:
-        return passing.body, replaced(passing.query, "model", model)
+        return passing.body, query
     start, end = passing.model_span
     name = orjson.dumps(model) if passing.quoted else model.encode()
-    return passing.body[:start] + name + passing.body[end:], passing.query
+    return passing.body[:start] + name + passing.body[end:], query

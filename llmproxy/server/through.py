@@ -155,7 +155,10 @@ async def _passing(
             found = checked_name(body[start:end].decode("utf-8", "replace")), finder.span
         if upload.ended:
             upload = None
-    model, span = found or (model_in_query(query), None)
+    queried = model_in_query(query)
+    model, span = found or (queried, None)
+    if queried is not None and queried != model:
+        raise InvalidRequest("the body and the query name two models", param="model")
     return Passing(
         dialect=exchange.dialect,
         method=request.method,

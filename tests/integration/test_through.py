@@ -343,7 +343,12 @@ async def test_a_key_for_a_model_may_name_no_other_in_any_place(
     assert await status(b'{"model":"whisper","model":"banned"}', JSON) == 400
     assert await status(b'{"model":"banned"}', {"content-type": "text/plain"}) == 403
     assert await status(b"", {}, "?model=banned") == 403
-    assert len(first.requests) == 1
+    assert await status(form(whisper, file=b"x"), FORM, "?model=banned") == 400
+    assert await status(b'{"model":"whisper"}', JSON, "?model=banned") == 400
+    assert await status(form(whisper, file=b"x"), FORM, "?model=whisper") == 200
+    assert len(first.requests) == 2
+    assert first.requests[1].target == f"{path}?model=whisper-1"
+    assert b"whisper-1" in first.requests[1].body
 
 
 async def test_a_second_model_behind_a_long_file_ends_the_upload(

@@ -94,10 +94,14 @@ def test_another_name_is_put_where_the_clients_stood() -> None:
     in_json = passing(body=b'{ "model" : "a" }', model="a", model_span=(12, 15))
     in_form = passing(body=b"xx a yy", model="a", model_span=(3, 4), quoted=False)
     in_query = passing(query="b=%20&model=a", model="a", body=b"a")
+    in_both = passing(body=b'{"model":"a"}', query="model=%61&b", model="a", model_span=(9, 12))
+    in_body = passing(body=b'{"model":"a"}', query="model=&b", model="a", model_span=(9, 12))
 
     assert renamed(in_json, 'n"') == (b'{ "model" : "n\\"" }', "")
     assert renamed(in_form, "né") == ("xx né yy".encode(), "")
     assert renamed(in_query, "n/x") == (b"a", "b=%20&model=n%2Fx")
+    assert renamed(in_both, "n/x") == (b'{"model":"n/x"}', "model=n%2Fx&b")
+    assert renamed(in_body, "n/x") == (b'{"model":"n/x"}', "model=&b")
 
 
 def test_nothing_changes_where_the_name_is_the_same_or_there_is_none() -> None:
