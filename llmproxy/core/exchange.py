@@ -192,7 +192,8 @@ class Route:
     Where a model's requests go: `targets` in the order to try.
 
     `configured` says that the configuration spells the public name out, so that it may stand
-    in a metric before a provider has accepted it. `timeouts` has the limits of an attempt for this
+    in a metric before a provider has accepted it; with `accepts` False nothing that a provider
+    answers accepts the name: it stands where nobody looks at it. `timeouts` has the limits of an attempt for this
     model, by the provider's name, and `total` the seconds that the whole request may take. `hedge`
     says when a second target is asked while the first is silent (None: never).
     """
@@ -200,6 +201,7 @@ class Route:
     model: str
     targets: tuple[Target, ...]
     configured: bool
+    accepts: bool = True
     timeouts: Mapping[str, Timeouts] = field(default_factory=dict)
     total: float | None = None
     hedge: Hedging | None = None

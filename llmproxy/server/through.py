@@ -107,6 +107,7 @@ def _route(exchange: Exchange, passing: Passing, plan: Plan) -> Route:
         if passing.model_span is None or not serves_model(passing.path):
             for target in route.targets:  # the name alone binds nobody there
                 plan.routes.whole(target.provider, principal)
+            return replace(route, accepts=False)
         return route
     return plan.routes.whole(provider or _default(exchange, plan), principal)
 

@@ -411,6 +411,21 @@ async def test_the_model_s_name_is_the_target_s_in_a_query(
     assert first.requests[0].target == "/v1/things?a=%20&model=whisper-1&b=1"
 
 
+async def test_a_name_beside_what_it_does_not_bind_makes_no_series(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    first.always = lambda _: answer({"text": ""})
+    gateway = await start(both(first, second))
+
+    await gateway.get("/v1/files?model=first/junk")
+    await post(gateway, "/v1/files", b'{"model":"first/junk"}')
+    await post(gateway, "/v1/moderations", b'{"model":"first/real"}')
+
+    counted = (await gateway.ended(3)).counted("llm_requests_total")
+    names = {dict(labels)["model"] for labels, count in counted.items() if count}
+    assert names == {"unknown", "first/real"}
+
+
 async def test_a_chunked_upload_goes_on_chunked(
     start: Start, first: Provider, second: Provider
 ) -> None:

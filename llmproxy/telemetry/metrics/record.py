@@ -81,6 +81,7 @@ class Metrics:
         self._waiting = waiting
         self._wall = wall
         self._known_models: set[str] = set()
+        self._direct_models = 0
         self._configured: set[str] = set()
         self._lag = 0.0
         self._lines_lost: Callable[[], Mapping[str, int]] = dict
@@ -228,18 +229,24 @@ class Metrics:
 
     def _model(self, exchange: Exchange) -> str:
         """Give the model's label: clients cannot create series at will."""
-        if exchange.route is None or not exchange.route.model:
+        route = exchange.route
+        if route is None or not route.model:
             return UNKNOWN
-        model = exchange.route.model
-        if exchange.route.configured or model in self._known_models:
+        model = route.model
+        if route.configured or model in self._known_models:
             return model
-        accepted = exchange.answered_by is not None or any(
-            attempt.first_frame is not None for attempt in exchange.attempts
+        accepted = route.accepts and (
+            exchange.answered_by is not None
+            or any(attempt.first_frame is not None for attempt in exchange.attempts)
         )
         if not accepted:
             return UNKNOWN
         if len(self._known_models) >= self._max_models or len(model) > LONGEST_LABEL:
             return OTHER
+        if model.startswith(f"{route.targets[0].provider}/"):  # no wildcard of the operator's
+            if self._direct_models >= self._max_models // 2:
+                return OTHER
+            self._direct_models += 1
         self._known_models.add(model)
         return model
 

@@ -30,8 +30,9 @@ buckets of the first five families are stable; others may gain labels in a minor
   malformed request, an unknown model, a refused key, `GET /v1/models`).
 - **`model`** is the public name as the client asked for it: if the configuration spells it out,
   or, under a wildcard or as `provider/model`, from the first time that a provider accepts it. At
-  most `metrics.max_models` names of at most 200 characters are kept; further ones count as
-  `other`, and `unknown` stands for the rest. So clients cannot create series at will.
+  most `metrics.max_models` names of at most 200 characters are kept, of the form `provider/model`
+  half as many, since some servers accept any; further ones count as `other`, and `unknown` stands
+  for the rest, such as a name beside a file or a batch. So clients cannot create series at will.
 - **Half-open is not closed**: `llm_circuit_state` stays 1 until a probe has succeeded.
 - **Counters start at 0** where their labels are known beforehand, so that `rate()` does not miss
   the first step: per configured provider, model with its providers, and neighbouring pair of

@@ -1,6 +1,7 @@
 """What happens to requests, and the numbers that come of it."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from math import inf, nan
 
 import pytest
@@ -345,6 +346,26 @@ def test_names_beyond_the_limit_count_as_other() -> None:
     names = {dict(pairs)["model"] for pairs in seen.counted("llm_requests_total")}
     assert names == {"m0", "m1", "other"}  # the configured name takes the third place
     assert seen.sum("llm_requests_total", model="other") == 8
+
+
+def test_names_of_a_provider_s_own_leave_half_of_the_places_to_those_under_wildcards() -> None:
+    made = metrics(max_models=5)
+
+    for number in range(4):
+        play(made, exchange(A, route=route(f"openai/m{number}", configured=False)))
+    for number in range(2):
+        play(made, exchange(A, route=route(f"m{number}", configured=False)))
+
+    names = {dict(pairs)["model"] for pairs in numbers(made).counted("llm_requests_total")}
+    assert names == {"openai/m0", "openai/m1", "other", "m0", "m1"}
+
+
+def test_a_name_that_no_answer_accepts_takes_no_place() -> None:
+    made = metrics()
+
+    play(made, exchange(A, route=replace(route("junk", configured=False), accepts=False)))
+
+    assert numbers(made).sum("llm_requests_total", model="unknown") == 1
 
 
 def test_what_is_left_of_a_retry_budget_is_read_at_the_scrape() -> None:
