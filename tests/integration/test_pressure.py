@@ -85,7 +85,7 @@ async def test_others_are_served_while_readers_do_not_read(start: Start, first: 
         await client.head()
     await first.stalled()
 
-    answered = await asyncio.wait_for(gateway.chat(stream=True), 1.0)
+    answered = await gateway.chat(stream=True)
 
     assert answered.body == b"".join(openai_events("Hi"))
     for client in idle:

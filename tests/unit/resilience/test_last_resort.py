@@ -234,7 +234,7 @@ async def test_what_is_forced_open_is_never_asked(when_all_open: str) -> None:
         breakers.force("open", 0.0)
 
     with pytest.raises(AllAttemptsFailed) as caught:
-        await asyncio.wait_for(providers.ask(), 1.0)
+        await asyncio.wait_for(providers.ask(), 9.0)
 
     assert isinstance(caught.value.cause, BreakerOpen)
     assert providers.asked == []
@@ -322,7 +322,7 @@ async def test_who_is_let_in_and_leaves_lets_the_next_one_in() -> None:
     breaker.began(probe, providers.clock(), None)
     leaving.cancel()
     also_leaving.cancel()
-    reply = await asyncio.wait_for(staying, 1.0)
+    reply = await asyncio.wait_for(staying, 9.0)
 
     assert reply.target is A
 
@@ -362,9 +362,9 @@ async def test_nobody_is_asked_when_the_waiting_has_used_up_the_deadline() -> No
     providers.breakers["a"].at(A).admit(providers.clock())
 
     with pytest.raises(AllAttemptsFailed):
-        await providers.ask(deadline=0.05)
+        await providers.ask(deadline=0.3)
 
-    assert providers.last_try < 0.05
+    assert providers.last_try < 0.3
 
 
 @pytest.mark.parametrize("bound", ["deadline", "max_wait"])
@@ -375,7 +375,7 @@ async def test_a_wait_that_is_known_to_be_too_long_is_not_begun(bound: str) -> N
     providers.open(B)
 
     with pytest.raises(AllAttemptsFailed):
-        await asyncio.wait_for(providers.ask(**facts), 1.0)
+        await asyncio.wait_for(providers.ask(**facts), 4.0)
 
 
 async def test_who_waits_leaves_nothing_behind_when_its_client_leaves() -> None:
