@@ -7,6 +7,8 @@ from .errors import LLMProxyError
 from .exchange import Exchange, Target
 
 Done: TypeAlias = Callable[[BaseException | None], None]
+Put: TypeAlias = Callable[[bytes], bool]
+Flow: TypeAlias = Callable[[Put], Awaitable[None]]
 
 
 class Ending(Protocol):
@@ -52,6 +54,8 @@ class Reply:
     and raises `UpstreamError` where the provider breaks off. `length` is the body's size in
     bytes where it is known; `ending` tells how it may end. `timed`: unless it is a stream,
     `timeouts.response` bounds it up to its end.
+    `flow` is a quicker way to the same as `rest`: it hands what comes to a function, for as long as
+    that returns True, and then goes on with `rest` whoever called it.
     """
 
     __slots__ = (
@@ -59,6 +63,7 @@ class Reply:
         "_done",
         "ending",
         "first",
+        "flow",
         "headers",
         "length",
         "rest",
@@ -80,6 +85,7 @@ class Reply:
         rest: AsyncGenerator[bytes, None] | None,
         ending: Ending = CUT,
         timed: bool = True,
+        flow: Flow | None = None,
     ) -> None:
         self.target = target
         self.status = status
@@ -90,6 +96,7 @@ class Reply:
         self.rest = rest
         self.ending = ending
         self.timed = timed
+        self.flow = flow
         self._done: list[Done] = []
         self._closed = False
 

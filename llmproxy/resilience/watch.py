@@ -149,6 +149,7 @@ class Watch:
         traceback: TracebackType | None,
     ) -> None:
         self._inside = False
+        self._error = None  # it may lead back to who holds this
         self._watches.discard(self)
         if self._handle is not None:
             self._handle.cancel()

@@ -9,7 +9,7 @@ when a stream begins: that one lives on for long, and the connection's next requ
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
@@ -17,8 +17,8 @@ from ..core.errors import LoopDetected
 from ..core.exchange import Exchange, Principal
 from ..core.headers import ClientHeaders
 from ..dialects.gemini.wire import DIALECT as GEMINI
+from ..dialects.realtime import offered_key
 from .endpoints import API, dialect_of, split
-from .realtime import key_of
 from .services import Plan
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -101,7 +101,7 @@ class Head:
             )
         self.principal = self._plan.keys.authenticate(
             authorization=request.headers.getall("Authorization", ()),
-            api_key=(*_api_keys(request, self._dialect), key_of(self._headers)),
+            api_key=_api_keys(request, self._dialect, self._headers),
         )
         return self.principal
 
@@ -149,10 +149,10 @@ def _joined(request: web.Request) -> ClientHeaders:
     return headers
 
 
-def _api_keys(request: web.Request, dialect: str) -> Sequence[str]:
-    """Give the values of the places, beside `authorization`, where SDKs put a key."""
-    keys = request.headers.getall("X-Api-Key", ())
-    if dialect != GEMINI:
-        return keys
-    named = request.query.getall("key", ())
-    return (*keys, *request.headers.getall("X-Goog-Api-Key", ()), *named)
+def _api_keys(request: web.Request, dialect: str, headers: Mapping[str, str]) -> Sequence[str]:
+    """Give the values of the places, beside `authorization`, where SDKs and browsers put a key."""
+    keys = [*request.headers.getall("X-Api-Key", ()), offered_key(headers)]
+    if dialect == GEMINI:
+        keys += request.headers.getall("X-Goog-Api-Key", ())
+        keys += request.query.getall("key", ())
+    return keys

@@ -24,7 +24,6 @@ from ..dialects.realtime import (
     SUBPROTOCOLS,
     chosen,
     model_of,
-    offered_key,
     subprotocols,
     usage_of,
 )
@@ -40,11 +39,6 @@ from .services import EXCHANGE, SERVICES
 HANDSHAKE = frozenset({"connection", "upgrade"})
 HANDSHAKE_PREFIX = "sec-websocket-"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-def key_of(headers: Mapping[str, str]) -> str:
-    """Give the client key that a browser put among its subprotocols; empty without one."""
-    return offered_key(headers) if SUBPROTOCOLS in headers else ""
 
 
 async def realtime(request: web.Request) -> web.StreamResponse:

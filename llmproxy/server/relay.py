@@ -20,8 +20,9 @@ from typing import NoReturn
 from aiohttp import web
 
 from ..core.errors import LLMProxyError, UpstreamTimeout
-from ..core.exchange import Exchange, Timeouts, Watching
+from ..core.exchange import Exchange, Timeouts
 from ..core.reply import Reply
+from .head import let_go
 from .headers import ID_HEADERS, STREAM_HEADERS, route_headers
 from .pulse import Beat, take_over
 from .whole import send_whole
@@ -47,18 +48,19 @@ async def relay(
     gone = exchange.status  # the head has
     exchange.streamed = reply.streamed
     exchange.status = gone or reply.status
-    if reply.rest is None and not reply.streamed and len(reply.first) <= PIECE:
-        assert exchange.watch is not None
-        exchange.watch.until(time.monotonic() + timeouts.client_stall, stalled)
-        return await send_whole(request, reply.status, _headers(exchange, reply), reply.first)
-    response = take_over(request) if gone else _response(exchange, reply)
     watch = exchange.watch
     assert watch is not None
+    if reply.rest is None and not reply.streamed and len(reply.first) <= PIECE:
+        watch.until(time.monotonic() + timeouts.client_stall, stalled)
+        return await send_whole(request, reply.status, _headers(exchange, reply), reply.first)
+    let_go(request)
+    response = take_over(request) if gone else _response(exchange, reply)
     await response.prepare(request)
     if beat is not None:
         beat.answers(response, reply)
+    relayed = _Relayed(request, response, exchange, reply, timeouts)
     try:
-        await _move(response, exchange, reply, timeouts)
+        await relayed.move()
     except (LLMProxyError, CancelledError) as raised:
         error = watch.claim(raised)
         if error is raised and not isinstance(error, LLMProxyError):
@@ -68,7 +70,7 @@ async def relay(
         if not reply.ending.whole:
             exchange.error = error
         reply.close(exchange.error)  # the provider need not wait for a client that is slow
-        if not await _ended(response, exchange, reply, timeouts):
+        if not await relayed.end():
             abort(request)
     watch.until(time.monotonic() + timeouts.client_stall, stalled)
     await response.write_eof()
@@ -82,121 +84,162 @@ def abort(request: web.Request) -> NoReturn:
     raise ConnectionAbortedError("half an answer went out")
 
 
-async def _move(
-    response: web.StreamResponse, exchange: Exchange, reply: Reply, timeouts: Timeouts
-) -> None:
-    """Move all parts; raises what broke the answer off, ConnectionError if the client did."""
-    watch = exchange.watch
-    assert watch is not None
-    stall, ends_by = timeouts.client_stall, exchange.ends_by
-    if timeouts.total is not None:
-        ends_by = min(ends_by, exchange.attempts[-1].started + timeouts.total)
-    if reply.rest is not None and not reply.streamed and reply.timed:
-        ends_by = min(ends_by, exchange.attempts[-1].started + timeouts.response)
+class _Relayed:
+    """
+    A reply whose head has gone out, on its way.
 
-    late, slow = _excuses(reply.target.provider, timeouts, ends_by)
-    now = time.monotonic()
-    if reply.streamed:
-        exchange.first_token = exchange.last_chunk = now
-    if len(first := reply.first) > PIECE:
-        await _write_first(response, watch, reply, stall=stall, ends_by=ends_by, slow=slow)
-    elif first:
-        watch.until(min(now + stall, ends_by), slow)
-        reply.first = b""
-        await response.write(first)
-    if reply.rest is None:
-        return
-    silence = LINGER if reply.ending.complete else timeouts.idle
-    watch.until(min(time.monotonic() + silence, ends_by), late)
-    async with aclosing(reply.rest) as rest:
-        async for data in rest:
-            now = exchange.last_chunk = time.monotonic()
-            if len(data) > PIECE:
+    What comes from the provider goes on by one of two ways. The handler's own task reads, writes
+    and waits for whoever is slow. Where nobody is, `_put` writes each part of a stream at once, in
+    the callback in which it came, which a task would take several times the time for; whatever is
+    more than that it leaves to the task.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_ends_by",
+        "_exchange",
+        "_idle",
+        "_provider",
+        "_reply",
+        "_response",
+        "_stall",
+        "_transport",
+        "_watch",
+        "_writer",
+    )
+
+    def __init__(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        exchange: Exchange,
+        reply: Reply,
+        timeouts: Timeouts,
+    ) -> None:
+        assert exchange.watch is not None
+        self._response = response
+        self._exchange = exchange
+        self._reply = reply
+        self._watch = exchange.watch
+        self._provider = reply.target.provider
+        self._stall = timeouts.client_stall
+        self._idle = timeouts.idle
+        self._transport = request.transport
+        self._writer = request.writer
+        self._chunks = "Transfer-Encoding" in response.headers
+        started = exchange.attempts[-1].started if exchange.attempts else exchange.started
+        self._ends_by = exchange.ends_by
+        if timeouts.total is not None:
+            self._ends_by = min(self._ends_by, started + timeouts.total)
+        if reply.rest is not None and not reply.streamed and reply.timed:
+            self._ends_by = min(self._ends_by, started + timeouts.response)
+
+    async def move(self) -> None:
+        """Move all parts; raises what broke the answer off, ConnectionError if the client did."""
+        reply = self._reply
+        now = time.monotonic()
+        if reply.streamed:
+            self._exchange.first_token = self._exchange.last_chunk = now
+        begun = bool(reply.first)
+        await self._write_first(self._ends_by, self._slow)
+        if reply.rest is None:
+            return
+        async with aclosing(reply.rest) as rest:
+            self._await_provider()
+            if begun:
+                await self._flow()
+            async for data in rest:
+                self._exchange.last_chunk = time.monotonic()
                 reply.first = data
-                await _write_first(response, watch, reply, stall=stall, ends_by=ends_by, slow=slow)
-            else:
-                watch.until(min(now + stall, ends_by), slow)
-                await response.write(data)
-            if reply.ending.complete:
-                silence = LINGER
-            # only from now on: a slow client's time is not the provider's silence
-            watch.until(min(time.monotonic() + silence, ends_by), late)
+                await self._write_first(self._ends_by, self._slow)
+                # only from now on: a slow client's time is not the provider's silence
+                self._await_provider()
+                await self._flow()
 
+    async def end(self) -> bool:
+        """
+        Write what is still to be said of an answer that goes no further, and the error last.
 
-async def _write_first(
-    response: web.StreamResponse,
-    watch: Watching,
-    reply: Reply,
-    *,
-    stall: float,
-    ends_by: float,
-    slow: Callable[[], BaseException],
-) -> None:
-    """
-    Write `reply.first` in pieces: whoever reads on, however slowly, is not stalled.
+        False, and nothing is written, where the answer has no place for an error.
+        """
+        reply, error = self._reply, self._exchange.error
+        if isinstance(error, LLMProxyError) and not reply.ending.told:
+            last = reply.ending.fail(error)
+            if not last:
+                return False
+            reply.first += last
+        await self._write_first(inf, stalled)
+        return True
 
-    What breaks that off leaves in `reply.first` what has not been written.
-    """
-    data, written = reply.first, 0
-    try:
-        while written < len(data):
-            watch.until(min(time.monotonic() + stall, ends_by), slow)
-            piece = data[written : written + PIECE]
-            written += PIECE
-            await response.write(piece)
-    finally:
-        reply.first = data[written:]
+    async def _flow(self) -> None:
+        """Have parts written as they come, until one has to be waited for."""
+        reply, transport = self._reply, self._transport
+        if reply.flow is None or not self._chunks or transport is None:
+            return
+        if transport.get_write_buffer_size():
+            return  # the client is behind: it is read no faster than it takes
+        await reply.flow(self._put)
+        if transport.get_write_buffer_size():
+            self._watch.until(min(time.monotonic() + self._stall, self._ends_by), self._slow)
+            await self._writer.drain()
+        await self._write_first(self._ends_by, self._slow)
+        self._await_provider()
 
+    def _put(self, data: bytes) -> bool:
+        """Write a part, if that is done with; False: somebody has to be waited for, or to look."""
+        transport = self._transport
+        if transport is None or transport.is_closing() or len(data) > PIECE:
+            self._reply.first = data
+            return False
+        now = self._exchange.last_chunk = time.monotonic()
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        if transport.get_write_buffer_size() or self._reply.ending.complete:
+            return False
+        self._watch.until(min(now + self._idle, self._ends_by), self._late)
+        return True
 
-def _excuses(
-    provider: str, timeouts: Timeouts, ends_by: float
-) -> tuple[Callable[[], BaseException], Callable[[], BaseException]]:
-    """Give what says why time was up while the provider was waited for, and while the client."""
+    async def _write_first(self, ends_by: float, slow: Callable[[], BaseException]) -> None:
+        """
+        Write `reply.first` in pieces: whoever reads on, however slowly, is not stalled.
 
-    def late() -> BaseException:
-        if time.monotonic() < ends_by:
-            return UpstreamTimeout(f"{provider} went silent for {timeouts.idle:g} s in its answer")
-        return UpstreamTimeout(f"{provider} did not end its answer within the time for the whole")
+        What breaks that off leaves in `reply.first` what has not been written.
+        """
+        reply, written = self._reply, 0
+        data = reply.first
+        try:
+            while written < len(data):
+                self._watch.until(min(time.monotonic() + self._stall, ends_by), slow)
+                piece = data[written : written + PIECE]
+                written += PIECE
+                await self._response.write(piece)
+        finally:
+            reply.first = data[written:]
 
-    def slow() -> BaseException:
-        if time.monotonic() < ends_by:
+    def _await_provider(self) -> None:
+        silence = LINGER if self._reply.ending.complete else self._idle
+        self._watch.until(min(time.monotonic() + silence, self._ends_by), self._late)
+
+    def _late(self) -> BaseException:
+        """Say why time was up while the provider was waited for."""
+        if time.monotonic() < self._ends_by:
+            told = f"went silent for {self._idle:g} s in its answer"
+        else:
+            told = "did not end its answer within the time for the whole"
+        return UpstreamTimeout(f"{self._provider} {told}")
+
+    def _slow(self) -> BaseException:
+        """Say why time was up while the client was waited for."""
+        if time.monotonic() < self._ends_by:
             return stalled()
         return UpstreamTimeout(
-            f"{provider}'s answer was not taken within the time for the whole", blames_target=False
+            f"{self._provider}'s answer was not taken within the time for the whole",
+            blames_target=False,
         )
-
-    return late, slow
 
 
 def stalled() -> BaseException:
     """Give the error for a client that does not take what it is sent."""
     return ConnectionResetError("the client stopped reading its answer")
-
-
-async def _ended(
-    response: web.StreamResponse, exchange: Exchange, reply: Reply, timeouts: Timeouts
-) -> bool:
-    """
-    Write what is still to be said of an answer that goes no further, and `exchange.error` last.
-
-    False, and nothing is written, where the answer has no place for an error.
-    """
-    last = b""
-    if isinstance(exchange.error, LLMProxyError) and not reply.ending.told:
-        last = reply.ending.fail(exchange.error)
-        if not last:
-            return False
-    reply.first += last
-    assert exchange.watch is not None
-    await _write_first(
-        response,
-        exchange.watch,
-        reply,
-        stall=timeouts.client_stall,
-        ends_by=inf,
-        slow=stalled,
-    )
-    return True
 
 
 def _response(exchange: Exchange, reply: Reply) -> web.StreamResponse:

@@ -15,7 +15,7 @@ are those of `ResponseHandler` and `StreamReader` in aiohttp 3.14.5.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import aiohttp
 from aiohttp import EMPTY_PAYLOAD, StreamReader
@@ -35,6 +35,19 @@ TLS_SLICE = 65536
 WITH_BODY = frozenset({"PATCH", "POST", "PUT"})  # their length is told also where it is 0
 LAST_CHUNK = b"0\r\n\r\n"
 
+Take: TypeAlias = Callable[[bytes], bool]
+
+
+class Flow:
+    """Who takes an answer's parts as they come, and what went wrong with one."""
+
+    __slots__ = ("body", "error", "take")
+
+    def __init__(self, body: "Body", take: Take) -> None:
+        self.body = body
+        self.take = take
+        self.error: Exception | None = None
+
 
 class LeanAnswer:
     """
@@ -45,11 +58,12 @@ class LeanAnswer:
     task that sends the rest of the request, while the answer may come already.
     """
 
-    __slots__ = ("_wire", "headers", "opened", "read", "status", "telling")
+    __slots__ = ("_wire", "flow", "headers", "opened", "read", "status", "telling")
 
     status: int
     headers: Mapping[str, str]
     read: Callable[[], Awaitable[bytes]]
+    flow: Callable[[Take], Awaitable[None]] | None
 
     def __init__(self, wire: "Wire", opened: asyncio.Future[None]) -> None:
         self._wire = wire
@@ -82,8 +96,11 @@ class Body(StreamReader):
         if data:
             self._buffer.append(data)
             self._size += len(data)
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
+            waiter = self._waiter
+            if waiter is not None and not waiter.done():
+                assert isinstance(self._protocol, Wire)
+                if self._protocol.flow is None:
+                    waiter.set_result(None)
             if self._size > self._high_water:
                 self._protocol.pause_reading()
         return False
@@ -117,6 +134,44 @@ class Body(StreamReader):
                 await asyncio.sleep(0)
         return data
 
+    async def flow(self, take: Take) -> None:
+        """
+        Hand what comes to `take`, read by read, with no task in between.
+
+        It returns when `take` has returned False, at the body's end, or when something has to be
+        read before; whoever called reads on. Raises what `take` raised, and what aiohttp raises.
+        """
+        wire = self._protocol
+        assert isinstance(wire, Wire)
+        if self._buffer or self._eof or self._exception is not None or wire.transport is None:
+            return
+        flow = wire.flow = Flow(self, take)
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = wire.flow = None
+        if flow.error is not None:
+            raise flow.error
+
+    def hand_on(self, flow: Flow) -> None:
+        """Give whoever takes the parts all that has come; wake it where that is not enough."""
+        buffer, waiter = self._buffer, self._waiter
+        if not buffer or waiter is None:
+            return
+        assert isinstance(self._protocol, Wire)
+        more = False
+        if not self._protocol.reading_paused:  # else it is read, which has reading resumed
+            data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
+            buffer.clear()
+            self._size = 0
+            try:
+                more = flow.take(data)
+            except Exception as error:  # noqa: BLE001  # it is raised where it is waited for
+                flow.error = error
+        if not (more or waiter.done()):
+            waiter.set_result(None)
+
 
 class Keeper(Protocol):
     """Where idle connections are kept."""
@@ -144,6 +199,12 @@ class Wire(ResponseHandler):
         self._interim = 0
         self._tls = False
         self._half = False  # more of the request is to come
+        self.flow: Flow | None = None
+
+    @property
+    def reading_paused(self) -> bool:
+        """More has come than is to be held."""
+        return self._reading_paused
 
     @property
     def should_close(self) -> bool:
@@ -218,6 +279,8 @@ class Wire(ResponseHandler):
             return
         for message, payload in messages:
             self._head(message, payload)
+        if self.flow is not None:
+            self.flow.body.hand_on(self.flow)
         if self.answer is None and parser.feed_eof() is not None:
             self.abort()  # a second answer has begun
 
@@ -236,8 +299,11 @@ class Wire(ResponseHandler):
             if self._interim == MOST_INTERIM:
                 self._fail(aiohttp.ClientPayloadError("nothing but interim answers"))
         elif not answer.opened.done():
+            answer.flow = None
             if body is not EMPTY_PAYLOAD:
                 body.__class__ = Body
+                assert isinstance(body, Body)
+                answer.flow = body.flow
             self._body = body
             self._should_close = message.should_close or message.code == 101
             answer.status = message.code

@@ -78,6 +78,8 @@ class MockUpstream:
 
 
 class _MockAnswer:
+    flow = None
+
     def __init__(
         self, status: int, headers: Mapping[str, str], parts: AsyncGenerator[bytes, None]
     ) -> None:

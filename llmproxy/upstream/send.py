@@ -32,6 +32,8 @@ class Answer(Protocol):
 
     Whoever has read the headers lets them go, by an empty mapping in their place: a stream lives
     on for long. `read` gives the bytes that have come, `b""` at the end; it raises `WIRE_ERRORS`.
+    `flow`, where there is one, hands what comes to a function for as long as that returns True, and
+    whoever called it reads on from where it returned; it raises the same, and what that raises.
     """
 
     headers: Mapping[str, str]
@@ -40,6 +42,8 @@ class Answer(Protocol):
     def status(self) -> int: ...
     @property
     def read(self) -> Callable[[], Awaitable[bytes]]: ...
+    @property
+    def flow(self) -> Callable[[Callable[[bytes], bool]], Awaitable[None]] | None: ...
 
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else break it."""

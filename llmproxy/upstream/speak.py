@@ -9,14 +9,15 @@ to 256 KiB; a larger one in the client's own dialect flows, if its transfer tell
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import NoReturn
 
 from ..config.schema import LimitsConfig
 from ..core.errors import UpstreamProtocolError, UpstreamStatusError, UpstreamTimeout
 from ..core.exchange import Attempt, Call, Clock, Exchange, HttpRequest, Target, Timeouts
-from ..core.reply import Reply, Send
+from ..core.reply import Flow, Put, Reply, Send
 from ..core.secret import Mask
 from ..dialects.passthrough import PlainTail
 from ..dialects.registry import DIALECTS, estimate, translator, word
@@ -153,7 +154,24 @@ class Speaker:
             first=first,
             rest=None if ended else self._stream(answer, translator),
             ending=translator,
+            flow=None if ended or answer.flow is None else self._flowing(answer.flow, translator),
         )
+
+    def _flowing(
+        self, flow: Callable[[Callable[[bytes], bool]], Awaitable[None]], translator: Translator
+    ) -> Flow:
+        """Give the way of a stream's parts that takes no task: what `_stream` does, as they come."""
+        feed, mask = translator.feed, self._provider.mask
+
+        async def flowing(put: Put) -> None:
+            def take(data: bytes) -> bool:
+                out = feed(data)
+                return (not out or put(mask(out))) and translator.error is None
+
+            with suppress(*WIRE_ERRORS):  # whoever reads on hears of it as well
+                await flow(take)
+
+        return flowing
 
     async def _stream(self, answer: Answer, translator: Translator) -> AsyncGenerator[bytes, None]:
         read, feed, mask = answer.read, translator.feed, self._provider.mask

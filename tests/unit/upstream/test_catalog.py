@@ -17,6 +17,8 @@ LIST = b'{"data": [{"id": "m1"}, {"id": "m2"}, {"no": "id"}]}'
 class Said:
     """An answer whose body comes in one read."""
 
+    flow = None
+
     def __init__(self, body: bytes, status: int = 200) -> None:
         self.status = status
         self.headers: Mapping[str, str] = {}
