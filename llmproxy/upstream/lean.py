@@ -41,11 +41,12 @@ Take: TypeAlias = Callable[[bytes], bool]
 class Flow:
     """Who takes an answer's parts as they come, and what went wrong with one."""
 
-    __slots__ = ("body", "error", "take")
+    __slots__ = ("body", "ended", "error", "take")
 
-    def __init__(self, body: "Body", take: Take) -> None:
+    def __init__(self, body: "Body", take: Take, ended: asyncio.Future[None]) -> None:
         self.body = body
         self.take = take
+        self.ended = ended
         self.error: Exception | None = None
 
 
@@ -145,10 +146,10 @@ class Body(StreamReader):
         assert isinstance(wire, Wire)
         if self._buffer or self._eof or self._exception is not None or wire.transport is None:
             return
-        flow = wire.flow = Flow(self, take)
         self._waiter = self._loop.create_future()
+        flow = wire.flow = Flow(self, take, self._waiter)
         try:
-            await self._waiter
+            await flow.ended
         finally:
             self._waiter = wire.flow = None
         if flow.error is not None:
@@ -156,8 +157,8 @@ class Body(StreamReader):
 
     def hand_on(self, flow: Flow) -> None:
         """Give whoever takes the parts all that has come; wake it where that is not enough."""
-        buffer, waiter = self._buffer, self._waiter
-        if not buffer or waiter is None:
+        buffer = self._buffer
+        if not buffer:
             return
         assert isinstance(self._protocol, Wire)
         more = False
@@ -169,8 +170,8 @@ class Body(StreamReader):
                 more = flow.take(data)
             except Exception as error:  # noqa: BLE001  # it is raised where it is waited for
                 flow.error = error
-        if not (more or waiter.done()):
-            waiter.set_result(None)
+        if not (more or flow.ended.done()):
+            flow.ended.set_result(None)
 
 
 class Keeper(Protocol):
