@@ -1,0 +1,1 @@
+"""What the workers of one gateway on one host have in common."""
