@@ -68,9 +68,7 @@ class Gateway:
         assert principal is not None
         if principal.share is not None:
             self._shares.admit(principal, principal.share)
-        if not self._in_flight.full:
-            self._in_flight.admit()
-        else:
+        if not self._in_flight.take():
             await self._wait(exchange, principal)
         try:
             if route.hedge is None:

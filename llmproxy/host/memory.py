@@ -46,7 +46,7 @@ LINE = 64  # bytes that a processor moves at once: two writers are never within 
 NUMBERS = 65_536  # of a seat
 TABLE = 16 << 20  # bytes of a seat's table
 NAMES = 16_384  # that the directory has room for
-HEAP = 512 << 20  # bytes for all records and rows
+HEAP = 64 << 20  # bytes for all records and rows, and as much again for each seat
 
 ENTRY = 8  # words of the directory for each name: digest (2), start, size, held, three spare
 DIRECTORY = LINE + NAMES * ENTRY * WORD  # the first two words: how many there are, what is spent
@@ -109,11 +109,11 @@ class Record:
     which anyone may look at, is raised by each write.
     """
 
-    __slots__ = ("_buffers", "_lock", "_words", "size")
+    __slots__ = ("_buffers", "_lock", "size", "words")
 
     def __init__(self, area: memoryview, size: int, lock: tuple[int, int] | None) -> None:
         self.size = size
-        self._words = area[:HEAD].cast("Q")
+        self.words = area[:HEAD].cast("Q")
         self._buffers = (area[HEAD : HEAD + size], area[HEAD + size : HEAD + 2 * size])
         self._lock = lock
 
@@ -135,22 +135,22 @@ class Record:
     @property
     def version(self) -> int:
         """How often it was written."""
-        return self._words[0]
+        return self.words[0]
 
     def read(self) -> bytes:
         """Give what was written last."""
-        turn = self._words[0] & 1
-        return bytes(self._buffers[turn][: self._words[1 + turn]])
+        turn = self.words[0] & 1
+        return bytes(self._buffers[turn][: self.words[1 + turn]])
 
     def write(self, data: bytes) -> None:
         """Replace it; raises ValueError for more than its `size`."""
         if len(data) > self.size:
             raise ValueError(f"{len(data)} bytes for a record of {self.size}")
-        version = self._words[0] + 1
+        version = self.words[0] + 1
         turn = version & 1
         self._buffers[turn][: len(data)] = data
-        self._words[1 + turn] = len(data)
-        self._words[0] = version
+        self.words[1 + turn] = len(data)
+        self.words[0] = version
 
 
 class Memory:
@@ -165,11 +165,12 @@ class Memory:
         self.seats = seats
         share = NUMBERS * WORD + TABLE
         self._share = share
-        self._heap = DIRECTORY + seats * share
+        self._start = DIRECTORY + seats * share
+        self._room = HEAP * (seats + 1)
         descriptor = _anonymous_file("llmproxy")
         try:
-            os.ftruncate(descriptor, self._heap + HEAP)
-            self._map = mmap.mmap(descriptor, self._heap + HEAP)
+            os.ftruncate(descriptor, self._start + self._room)
+            self._map = mmap.mmap(descriptor, self._start + self._room)
         finally:
             os.close(descriptor)
         self._bytes = memoryview(self._map)
@@ -259,12 +260,12 @@ class Memory:
 
     def _added(self, digest: bytes, size: int, *, held: bool) -> int | None:
         count, spent = self._words[0], self._words[1]
-        if count >= NAMES or spent + size > HEAP:
+        if count >= NAMES or spent + size > self._room:
             return None
         at = LINE // WORD + count * ENTRY
         self._words[at] = int.from_bytes(digest[:WORD], "little")
         self._words[at + 1] = int.from_bytes(digest[WORD:], "little")
-        self._words[at + 2] = self._heap + spent
+        self._words[at + 2] = self._start + spent
         self._words[at + 3] = size
         self._words[at + 4] = held
         self._words[1] = spent + size  # who dies here has wasted it, no more

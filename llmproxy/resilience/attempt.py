@@ -48,10 +48,8 @@ def attempt(
 
     def layer(send: Send) -> Send:
         async def attempted(exchange: Exchange, target: Target) -> Reply:
-            if in_flight.full:
+            if not in_flight.take():
                 await _wait(in_flight, exchange, clock)
-            else:
-                in_flight.admit()
             now = clock()
             breaker = breakers.at(target)
             try:

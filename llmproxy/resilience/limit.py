@@ -1,8 +1,8 @@
 """
 A cap on what is in flight, with a short line of those who wait for a place.
 
-Theory of operation. While a place is free, `full` is false and `admit` takes it: no clock, no
-lock, nothing awaited. Who finds none may `wait`, in line, for as long as `limits.queue_time` and
+Theory of operation. While a place is free, `take` takes it: no clock, no lock, nothing awaited.
+Who finds none may `wait`, in line, for as long as `limits.queue_time` and
 the request's own deadline allow.
 
     a place is given back        it goes to the first in line, without ever being free: nobody
@@ -50,10 +50,15 @@ class InFlight:
         self, limit: int | None, limits: LimitsConfig, *, provider: str | None = None
     ) -> None:
         self._provider = provider
-        self._queue: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
+        self._queue: OrderedDict[asyncio.Future[bool], int] = OrderedDict()
         self.held = 0.0
         self.count = 0
         self.resize(limit, limits)
+
+    @property
+    def total(self) -> int:
+        """How many are under way."""
+        return self.count
 
     @property
     def full(self) -> bool:
@@ -65,8 +70,15 @@ class InFlight:
         """How many wait."""
         return len(self._queue)
 
+    def take(self) -> bool:
+        """Count one more if there is a place, and say so; then `settle` must follow."""
+        if self.count >= self.limit:
+            return False
+        self.count += 1
+        return True
+
     def admit(self) -> None:
-        """Count one more; `settle` must follow."""
+        """Count one more, whether there is a place or not; `settle` must follow."""
         self.count += 1
 
     def resize(self, limit: int | None, limits: LimitsConfig) -> None:
@@ -74,9 +86,7 @@ class InFlight:
         self.limit = inf if limit is None else limit
         self._room = 0 if limit is None else ceil(limit * limits.queue)
         self._queue_time = limits.queue_time
-        while self._queue and not self.full:
-            self.admit()
-            self._hand_over()
+        self._serve()
 
     def settle(self, held: float | None = None) -> None:
         """Give one back, to the first in line; `held` is for how many seconds it was needed."""
@@ -94,19 +104,19 @@ class InFlight:
         Raises Busy: at once where the line is full or too slow, else when the time is up.
         """
         patience = min(patience, self._queue_time)
-        if len(self._queue) >= self._room:
+        if self.waiting >= self._room:
             raise self.refusal("full")
         if self._expected() > patience:
             raise self.refusal("late")
         loop = asyncio.get_running_loop()
         place = loop.create_future()
-        self._queue[place] = None
+        self._line_up(place)
         timer = loop.call_later(patience, self._turn_away, place)
         try:
             handed = await place
         except asyncio.CancelledError:
             if place.cancelled():
-                self._queue.pop(place, None)
+                self._leave(place)
             elif place.result():
                 self.settle()
             raise
@@ -119,14 +129,28 @@ class InFlight:
         """Give the error for who gets no place, for one of the REASONS."""
         who = self._provider or "the gateway"
         message = f"{who} has as many requests in flight as it may have{REASONS[reason]}"
-        wait = _told(self._expected())
+        wait = told(self._expected())
         if self._provider is None:
             return GatewayBusy(message, reason=reason, retry_after=wait)
         return TargetBusy(message, reason=reason, retry_after=wait, provider=self._provider)
 
     def _expected(self) -> float:
         """Give the seconds that one more in line has to expect."""
-        return (len(self._queue) + 1) * self.held / self.limit
+        return (self.waiting + 1) * self.held / self.limit
+
+    def _line_up(self, place: asyncio.Future[bool]) -> None:
+        """Put it at the end of the line."""
+        self._queue[place] = 0
+
+    def _leave(self, place: asyncio.Future[bool]) -> None:
+        """Take it out of the line, if it is there."""
+        self._queue.pop(place, None)
+
+    def _serve(self) -> None:
+        """Give what places are free to those who wait."""
+        while self._queue and not self.full:
+            self.admit()
+            self._hand_over()
 
     def _hand_over(self) -> None:
         """Give a place that is counted and nobody's to the first in line; else count it no more."""
@@ -139,7 +163,7 @@ class InFlight:
 
     def _turn_away(self, place: asyncio.Future[bool]) -> None:
         if not place.done():
-            del self._queue[place]
+            self._leave(place)
             place.set_result(False)
 
 
@@ -161,7 +185,7 @@ class Shares:
             raise KeyBusy(
                 "this client key has as many requests in flight as it may have",
                 reason="full",
-                retry_after=_told(self._all.held / count),
+                retry_after=told(self._all.held / count),
             )
         self._counts[principal.key] = count + 1
 
@@ -174,6 +198,6 @@ class Shares:
             del self._counts[principal.key]
 
 
-def _told(expected: float) -> float:
+def told(expected: float) -> float:
     """Give the seconds that a client is told to wait."""
     return min(max(SOONEST, expected), LATEST)

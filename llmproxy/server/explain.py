@@ -65,7 +65,7 @@ def standing_in_the_way(target: Target, line: Line, cooldowns: Cooldowns, now: f
     ]
     if line.in_flight.full:
         found.append(
-            f"full: {line.in_flight.count} of {line.in_flight.limit:g} in flight, "
+            f"full: {line.in_flight.total} of {line.in_flight.limit:g} in flight, "
             f"{line.in_flight.waiting} wait"
         )
     found += [

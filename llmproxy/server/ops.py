@@ -37,7 +37,7 @@ async def health(request: web.Request) -> web.Response:
     providers = {
         name: {
             "circuit": line.breakers.state(now),
-            "in_flight": line.in_flight.count,
+            "in_flight": line.in_flight.total,
             "keys": len(line.config.keys),
             "keys_cooling": [
                 {"key": key, "reason": reason, "for_s": round(seconds, 1)}

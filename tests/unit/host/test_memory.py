@@ -64,7 +64,7 @@ def test_a_seat_outlives_its_worker_and_is_read_by_all(memory: Memory) -> None:
     assert [memory.seat(one).numbers[7] for one in (0, 1, 3)] == [0.0, 0.0, 0.0]
 
 
-def test_a_table_says_when_it_is_full(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_says_when_it_is_full(memory: Memory) -> None:
     table = memory.seat(0).table
 
     assert not table.append(b"x" * module.TABLE)
@@ -184,13 +184,14 @@ def test_a_dead_workers_held_rows_are_taken_back_and_no_others(memory: Memory) -
 
 
 def test_when_names_or_memory_are_spent_it_is_said_and_each_has_its_own(
-    memory: Memory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "HEAP", 1000)
+    memory = Memory(1)
     first = memory.record("first", 100)
 
     with caplog.at_level(logging.WARNING):
-        spent, again = memory.record("second", 1000), memory.record("second", 1000)
+        spent, again = memory.record("second", 2000), memory.record("second", 2000)
 
     with first, spent:
         spent.write(b"mine")
@@ -198,3 +199,4 @@ def test_when_names_or_memory_are_spent_it_is_said_and_each_has_its_own(
         assert (spent.read(), again.read()) == (b"mine", b"")
     assert "no room left" in caplog.text
     assert memory.record("first", 100).version == first.version
+    memory.close()
