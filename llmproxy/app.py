@@ -16,9 +16,10 @@ from functools import partial
 from aiohttp import web
 
 from .config.schema import Config
+from .host.memory import Host
 from .plan import Planner
 from .resilience.breaker import State
-from .resilience.cooldown import Cooldowns
+from .resilience.scope import Scope
 from .server import ops
 from .server.endpoints import ENDPOINTS, Operation
 from .server.handler import chat
@@ -40,12 +41,16 @@ HANDLERS: Mapping[Operation, Handler] = {
 }
 
 
-def create_app(config: Config, load: Callable[[], Config] | None = None) -> web.Application:
+def create_app(
+    config: Config, load: Callable[[], Config] | None = None, *, host: Host | None = None
+) -> web.Application:
     """
     Build the gateway; it opens its connections when the application starts.
 
     `load` gives the configuration as it is then, at each reload, or raises ConfigError; it is
-    called in a thread. Without it a reload changes nothing.
+    called in a thread. Without it a reload changes nothing. With a `host` it is one of several
+    workers, and circuits, cool-downs, budgets and limits are those of all: each of them tells the
+    same of them, in metrics that are read (circuits, budgets, who waits, what cools) as well.
     """
     via = f"llmproxy-{secrets.token_hex(6)}"
 
@@ -63,14 +68,15 @@ def create_app(config: Config, load: Callable[[], Config] | None = None) -> web.
         lines = [(name, line.in_flight.waiting) for name, line in plan.lines.items()]
         return [("", plan.gateway.waiting), *lines]
 
-    cooldowns = Cooldowns()
+    scope = Scope(host)
+    cooldowns = scope.cooldowns()
     metrics = Metrics(
         circuits=circuits,
         budgets=budgets,
         waiting=waiting,
         cooling=lambda: cooldowns.report(time.monotonic()),
     )
-    services = Services(initial=config, metrics=metrics, cooldowns=cooldowns)
+    services = Services(initial=config, metrics=metrics, cooldowns=cooldowns, scope=scope)
     app = web.Application(middlewares=[observing(services, via)])
     app[SERVICES] = services
     app.cleanup_ctx.append(partial(_in_force, via=via, load=load or (lambda: config)))

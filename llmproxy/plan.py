@@ -24,12 +24,10 @@ from .gateway import Gateway
 from .policy.keys import KeyRing
 from .providers.registry import make_provider
 from .resilience.attempt import attempt
-from .resilience.breaker import Breakers, Circuit
-from .resilience.budget import RetryBudget
+from .resilience.breaker import Circuit
 from .resilience.hedge import Hedges
 from .resilience.latency import Latencies
 from .resilience.layer import stack
-from .resilience.limit import InFlight, Shares
 from .resilience.retry import retry
 from .resilience.rotate import rotate
 from .routing.table import RouteTable
@@ -58,8 +56,9 @@ class Planner:
         services.cooldowns.subscribe(services.log.key_cools)
         self._latencies = Latencies()
         limits = services.initial.limits
-        self._in_flight = InFlight(limits.in_flight, limits)
-        self._shares = Shares(self._in_flight)
+        self._scope = services.scope
+        self._in_flight = self._scope.in_flight(limits.in_flight, limits)
+        self._shares = self._scope.shares(self._in_flight)
         self._lines: Mapping[str, Line] = {}
         self._open: set[Upstream] = set()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -125,7 +124,8 @@ class Planner:
         self, name: str, config: ProviderConfig, limits: LimitsConfig, former: Line | None
     ) -> Line:
         provider = make_provider(name, config, via=self._via)
-        if former is not None and _address(former.config) == _address(config):
+        scope, address = self._scope, _address(config)
+        if former is not None and _address(former.config) == address:
             former.breakers.obey(config.breaker, self._services.watches.time())
             former.in_flight.resize(config.max_in_flight, limits)
             same_budget = former.config.retry == config.retry
@@ -134,13 +134,14 @@ class Planner:
                 provider=provider,
                 upstream=former.upstream,
                 breakers=former.breakers,
-                budget=former.budget if same_budget else RetryBudget(config.retry),
+                budget=former.budget if same_budget else scope.budget(name, address, config.retry),
                 in_flight=former.in_flight,
             )
-        breakers = Breakers(name, config.breaker, time.time)  # noqa: TID251
+        breakers = scope.breakers(name, address, config.breaker, time.time)  # noqa: TID251
         breakers.subscribe(self._tell)
+        breakers.recall(self._services.watches.time())
         if former is None:
-            in_flight = InFlight(config.max_in_flight, limits, provider=name)
+            in_flight = scope.in_flight(config.max_in_flight, limits, name)
         else:  # what an operator holds, and what is under way, is the provider's by its name
             in_flight = former.in_flight
             in_flight.resize(config.max_in_flight, limits)
@@ -150,7 +151,7 @@ class Planner:
             provider=provider,
             upstream=self._upstream(name, config),
             breakers=breakers,
-            budget=RetryBudget(config.retry),
+            budget=scope.budget(name, address, config.retry),
             in_flight=in_flight,
         )
 

@@ -144,9 +144,10 @@ class Breaker:
 
     def obey(self, policy: BreakerConfig) -> None:
         """Judge by `policy` from now on."""
-        if policy.window != self._policy.window:
-            self._window = Window(policy.window)
+        same = policy.window == self._policy.window
         self._policy = policy
+        if not same:
+            self._window = self._new_window()
 
     @property
     def idle(self) -> bool:
@@ -344,7 +345,10 @@ class Breaker:
 
     def _forget(self) -> None:
         self._failures = 0
-        self._window = Window(self._policy.window)
+        self._window = self._new_window()
+
+    def _new_window(self) -> Window:
+        return Window(self._policy.window)
 
     def _issue_permits(self) -> None:
         self._fresh = Permit(generation=self._generation)
@@ -420,6 +424,9 @@ class Breakers:
         self._policy = policy
         for breaker in self._all():
             breaker.obey(policy)
+
+    def recall(self, now: float) -> None:
+        """Hold what the operator held before, on other workers; after `subscribe`."""
 
     def subscribe(self, changed: Changed) -> None:
         """Have `changed` hear each new state; to be called before any request."""

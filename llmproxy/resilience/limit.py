@@ -129,7 +129,7 @@ class InFlight:
         """Give the error for who gets no place, for one of the REASONS."""
         who = self._provider or "the gateway"
         message = f"{who} has as many requests in flight as it may have{REASONS[reason]}"
-        wait = told(self._expected())
+        wait = _told(self._expected())
         if self._provider is None:
             return GatewayBusy(message, reason=reason, retry_after=wait)
         return TargetBusy(message, reason=reason, retry_after=wait, provider=self._provider)
@@ -181,12 +181,8 @@ class Shares:
     def admit(self, principal: Principal, share: float) -> None:
         """Count one more of the key's, and `settle` must follow; raises KeyBusy."""
         count = self._counts.get(principal.key, 0)
-        if count >= max(1.0, round(self._all.limit * share, 6)):
-            raise KeyBusy(
-                "this client key has as many requests in flight as it may have",
-                reason="full",
-                retry_after=told(self._all.held / count),
-            )
+        if count >= self._most(share):
+            raise self._refusal(count)
         self._counts[principal.key] = count + 1
 
     def settle(self, principal: Principal) -> None:
@@ -197,7 +193,17 @@ class Shares:
         else:
             del self._counts[principal.key]
 
+    def _most(self, share: float) -> float:
+        return max(1.0, round(self._all.limit * share, 6))
 
-def told(expected: float) -> float:
+    def _refusal(self, count: float) -> KeyBusy:
+        return KeyBusy(
+            "this client key has as many requests in flight as it may have",
+            reason="full",
+            retry_after=_told(self._all.held / count),
+        )
+
+
+def _told(expected: float) -> float:
     """Give the seconds that a client is told to wait."""
     return min(max(SOONEST, expected), LATEST)

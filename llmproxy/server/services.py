@@ -14,6 +14,7 @@ from ..resilience.breaker import Breakers
 from ..resilience.budget import RetryBudget
 from ..resilience.cooldown import Cooldowns
 from ..resilience.limit import InFlight
+from ..resilience.scope import Scope
 from ..resilience.watch import Watches
 from ..routing.table import RouteTable
 from ..telemetry.log import RequestLog
@@ -85,6 +86,7 @@ class Services:
     initial: Config
     metrics: Metrics
     cooldowns: Cooldowns
+    scope: Scope = field(default_factory=Scope)
     log: RequestLog = field(default_factory=RequestLog)
     watches: Watches = field(default_factory=Watches)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)

@@ -4,14 +4,14 @@ import logging
 import os
 import signal
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
 from llmproxy.host import memory as module
 from llmproxy.host.memory import Memory
+from tests.support.forked import ended, forked
 
 
 @pytest.fixture
@@ -19,25 +19,6 @@ def memory() -> Iterator[Memory]:
     memory = Memory(4)
     yield memory
     memory.close()
-
-
-def forked(run: Callable[[], object]) -> int:
-    """Run it in a child that ends at once afterwards; gives the process id."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the child starts none
-        child = os.fork()
-    if child:
-        return child
-    try:
-        run()
-    except BaseException:  # noqa: BLE001  # a child must not go on with the tests
-        os._exit(1)
-    os._exit(0)
-
-
-def ended(child: int) -> int:
-    """Give the exit code once it has ended; below 0 the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def raise_number(memory: Memory, times: int) -> None:
