@@ -80,6 +80,25 @@ def test_without_a_limit_they_are_only_counted(memory: Memory) -> None:
     assert not two.take()
 
 
+def test_a_place_is_not_taken_while_another_worker_is_taking_it(memory: Memory) -> None:
+    says, said = os.pipe()
+    made, other = worker(memory, 0, 1), worker(memory, 1, 1)
+
+    def work() -> None:
+        with other._record:
+            os.write(said, b"!")
+            time.sleep(0.05)  # who does not wait for the lock comes in between
+            other.admit()
+
+    child = forked(work)
+    os.read(says, 1)
+
+    assert not made.take()
+    assert ended(child) == 0
+    for one in (says, said):
+        os.close(one)
+
+
 def test_processes_that_take_places_at_once_never_have_more_than_the_limit(memory: Memory) -> None:
     limit = 2
     holding = memory.rows("witness", 1)
