@@ -46,7 +46,7 @@ LINE = 64  # bytes that a processor moves at once: two writers are never within 
 NUMBERS = 65_536  # of a seat
 TABLE = 16 << 20  # bytes of a seat's table
 NAMES = 16_384  # that the directory has room for
-HEAP = 64 << 20  # bytes for all records and rows, and as much again for each seat
+HEAP = 16 << 20  # bytes for all records and rows, and as much again for each seat
 
 ENTRY = 8  # words of the directory for each name: digest (2), start, size, held, three spare
 DIRECTORY = LINE + NAMES * ENTRY * WORD  # the first two words: how many there are, what is spent

@@ -16,6 +16,7 @@ from aiohttp import web
 from llmproxy.app import create_app
 from llmproxy.config.load import parse
 from llmproxy.config.schema import Config
+from llmproxy.host.memory import Host
 from llmproxy.server.protocol import make_runner
 from llmproxy.server.services import SERVICES, Reloaded
 
@@ -94,9 +95,11 @@ class Gateway(Asked):
     `times` are in place of the runner's own, in seconds: `keepalive_timeout`, `lingering_time`.
     """
 
-    def __init__(self, text: str, *, port: int = 0, **times: float) -> None:
+    def __init__(
+        self, text: str, *, port: int = 0, host: Host | None = None, **times: float
+    ) -> None:
         self.text = text
-        self.app = create_app(self.load(), lambda: self.load())  # noqa: PLW0108  # tests may replace it
+        self.app = create_app(self.load(), lambda: self.load(), host=host)  # noqa: PLW0108  # tests may replace it
         self.port = port
         self._runner = make_runner(self.app)
         self._runner._kwargs |= times
