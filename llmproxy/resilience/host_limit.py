@@ -80,13 +80,13 @@ class HostInFlight(InFlight):
 
     def admit(self) -> None:
         self.count += 1
-        self._mine[COUNT] = self.count
+        self._mine[COUNT] += 1
 
     def settle(self, held: float | None = None) -> None:
         if held is not None:
             self.held += WEIGHT * (held - self.held)
         self.count -= 1
-        self._mine[COUNT] = self.count
+        self._mine[COUNT] -= 1
         if self._queue:
             self._serve()
 
