@@ -5,20 +5,23 @@ What it costs that several workers share their state: microseconds of this proce
 
 Each figure is a call as the path of a request makes it, with a process alone (0 seats) and with the
 memory of a host, uncontended; then what a lock costs, and a question to another process over a
-Unix socket, which would be the other way to share.
+Unix socket, which would be the other way to share; then what a line of several workers lets through.
 """
 
+import asyncio
 import os
 import socket
 import sys
 import time
 from collections.abc import Callable
+from math import inf
 from timeit import repeat
 
 from llmproxy.config.schema import BreakerConfig, LimitsConfig, RetryConfig
 from llmproxy.core.errors import UpstreamConnectError
 from llmproxy.core.exchange import Principal, Target
 from llmproxy.host.memory import Host, Memory
+from llmproxy.resilience.limit import InFlight
 from llmproxy.resilience.scope import Scope
 
 TARGET = Target(provider="p", model="m")
@@ -120,6 +123,39 @@ def question() -> float:
     return took
 
 
+def served(workers: int, hold: float, *, places: int = 4, seconds: float = 2.0) -> float:
+    """Give how many requests a second got a place, held for `hold` seconds, where all want one."""
+    memory = Memory(workers)
+    counts = memory.rows("served", 1)
+
+    async def request(in_flight: InFlight, seat: int, end: float) -> None:
+        while time.monotonic() < end:
+            if not in_flight.take():
+                await in_flight.wait(inf)
+            await asyncio.sleep(hold)
+            in_flight.settle(hold)
+            counts[seat][0] += time.monotonic() < end
+
+    async def work(seat: int) -> None:
+        limits = LimitsConfig(queue=100, queue_time=60)
+        in_flight = Scope(Host(memory, seat)).in_flight(places, limits)
+        end = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(places):
+                tasks.create_task(request(in_flight, seat, end))
+
+    children = []
+    for seat in range(workers):
+        child = os.fork()
+        if not child:
+            asyncio.run(work(seat))
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    return sum(count[0] for count in counts) / seconds
+
+
 def main() -> None:
     """Print the table."""
     seats = [0, *(int(one) for one in sys.argv[1:] or ["8"])]
@@ -128,6 +164,11 @@ def main() -> None:
     for name in columns[0]:
         print("".join([name.ljust(40), *(f"{microseconds(one[name]):8.2f}" for one in columns)]))
     print(f"a lock taken and freed {lock():.2f}, a question over a Unix socket {question():.2f}")
+    for hold in (0.005, 0.05):
+        rates = ", ".join(f"{served(workers, hold):.0f} with {workers}" for workers in (1, 2, 4))
+        print(
+            f"requests/s through four places, each held {1000 * hold:.0f} ms, by workers: {rates}"
+        )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from ..core.exchange import Clock, Principal
 from ..host.memory import Host, Numbers
 from .limit import WEIGHT, InFlight, Shares
 
-LOOK = 0.005  # seconds
+LOOK = 0.002  # seconds
 ASLEEP = 0.25
 COUNT, WAITING, FIRST, LOOKED = range(4)  # of a row
 
