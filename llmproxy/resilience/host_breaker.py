@@ -104,8 +104,6 @@ class HostBreaker(Breaker):
 
     def take(self, entry: Entry) -> None:
         """Be as an entry says."""
-        if entry == self.entry():
-            return
         tag, state = self._tag, ""
         (
             self.identity,
@@ -215,6 +213,7 @@ class HostBreakers(Breakers):
         self._name = f"{provider} {address}"
         self._held = host.memory.record(f"held {provider}", 16)
         self._numbers = 0
+        self._entries: dict[str | None, Entry] = {}  # of all that have joined, by their models
         self._open(policy)
         super().__init__(provider, policy, wall)
         self._meet()
@@ -323,12 +322,18 @@ class HostBreakers(Breakers):
             if model is not None and model not in by_model:
                 by_model[model] = self._breaker(model)
         for breaker in self._mine():
-            if breaker.model in entries:
-                breaker.take(entries[breaker.model])
+            entry = entries.get(breaker.model)
+            if entry is not None and not (
+                breaker.joined and entry == self._entries.get(breaker.model)
+            ):
+                breaker.take(entry)
+        self._entries = entries
 
     def _dump(self) -> tuple[int, dict[str | None, Entry]]:
-        joined = {breaker.model: breaker.entry() for breaker in self._mine() if breaker.joined}
-        return self._numbers, joined
+        self._entries = {
+            breaker.model: breaker.entry() for breaker in self._mine() if breaker.joined
+        }
+        return self._numbers, self._entries
 
     def _start_anew(self, now: float) -> None:
         former = list(self._mine())

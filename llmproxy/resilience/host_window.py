@@ -8,52 +8,55 @@ the worker whose they are.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from ..host.memory import Numbers
 from .window import BUCKETS, Window
 
-SLOT = (
-    2 + 3 * BUCKETS
-)  # numbers: the tag, a bucket's seconds, then for each bucket the three counts
+Some = TypeVar("Some", list[float], Numbers)
+
+SLOT = 2 + 3 * BUCKETS  # the tag, a bucket's seconds, then three numbers for each bucket
 
 
 class HostWindow(Window):
     """Counts as `Window` does, in slot `slot` of this worker's row; `counts` are of all rows."""
 
-    __slots__ = ("_head", "_heads", "_views")
+    __slots__ = ("_rows", "_start", "_tag")
 
     def __init__(
         self, seconds: float, rows: Sequence[Numbers], seat: int, slot: int, tag: int
     ) -> None:
         super().__init__(seconds)
-        views = [row[slot * SLOT : (slot + 1) * SLOT] for row in rows]
-        self._heads = [view[:2] for view in views]
-        self._views = [_parts(view[2:]) for view in views]
-        self._head = self._heads[seat]
-        own = self._views[seat]
-        if self._head[0] != tag or self._head[1] != self._width:
-            self._head[0] = 0.0  # of no window, until it is cleared
+        self._rows = rows
+        self._start = start = slot * SLOT
+        self._tag = tag
+        own = rows[seat][start : start + SLOT]
+        self._ages, self._began, self._failed = parts(own[2:])  # type: ignore[assignment]
+        if own[0] != tag or own[1] != self._width:
+            own[0] = 0.0  # of no window, until it is cleared
             for bucket in range(BUCKETS):
-                own[0][bucket] = -BUCKETS
-                own[1][bucket] = own[2][bucket] = 0.0
-            self._head[1] = self._width
-            self._head[0] = tag
-        self._ages, self._began, self._failed = own  # type: ignore[assignment]
+                self._ages[bucket] = -BUCKETS
+                self._began[bucket] = self._failed[bucket] = 0
+            own[1] = self._width
+            own[0] = tag
 
     def counts(self, now: float) -> tuple[int, int]:
         """Give the requests and, of these, the failures, on all workers."""
         latest = int(now / self._width)
         oldest = latest - BUCKETS
-        began = failed = 0
-        for head, (ages, begun, failures) in zip(self._heads, self._views, strict=True):
-            if head[0] != self._head[0] or head[1] != self._width:
+        start = self._start
+        began = failed = 0.0
+        for row in self._rows:
+            if row[start] != self._tag or row[start + 1] != self._width:
                 continue
+            ages, begun, failures = parts(list(row[start + 2 : start + SLOT]))
             for bucket, age in enumerate(ages):
                 if oldest < age <= latest:
-                    began += int(begun[bucket])
-                    failed += int(failures[bucket])
-        return max(failed, began), failed
+                    began += begun[bucket]
+                    failed += failures[bucket]
+        return int(max(failed, began)), int(failed)
 
 
-def _parts(view: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    return view[:BUCKETS], view[BUCKETS : 2 * BUCKETS], view[2 * BUCKETS :]
+def parts(numbers: Some) -> tuple[Some, Some, Some]:
+    """Give the ages, what began and what failed, a number for each bucket."""
+    return numbers[:BUCKETS], numbers[BUCKETS : 2 * BUCKETS], numbers[2 * BUCKETS :]

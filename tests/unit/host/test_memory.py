@@ -5,7 +5,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -134,6 +135,19 @@ def test_processes_killed_at_random_leave_a_record_whole(memory: Memory) -> None
     with record:
         seen = record.read()
     assert int(seen[:16]) == int(seen[16:]) == record.version
+
+
+def test_where_there_are_no_memory_files_it_is_a_temporary_one_that_no_folder_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with closing(Memory(2)) as memory:
+        assert ended(forked(lambda: raise_number(memory, 3))) == 0
+
+        with (record := memory.record("number", 64)):
+            assert record.read() == b"3"
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_more_than_its_size_is_refused_and_changes_nothing(memory: Memory) -> None:
