@@ -14,7 +14,8 @@ requests, and whoever makes a transition tells of it, once.
 Where each model has its own, a model's breaker joins the record with its first answer or failure:
 what clients make up and nobody serves costs the other workers nothing.
 
-Who waits for a circuit that another worker may change looks every `LOOK` seconds.
+Who waits for a circuit that another worker may change looks every `LOOK` seconds. When a probe has
+closed it, each worker lets in a few of those who wait there, as if the probe had been its own.
 """
 
 import asyncio
@@ -26,7 +27,17 @@ from ..config.schema import BreakerConfig
 from ..core.errors import blames_target
 from ..core.exchange import Clock, Target
 from ..host.memory import Host
-from .breaker import MAX_BREAKERS, Breaker, Breakers, Changed, Circuit, Permit, State, Verdict
+from .breaker import (
+    LET_IN,
+    MAX_BREAKERS,
+    Breaker,
+    Breakers,
+    Changed,
+    Circuit,
+    Permit,
+    State,
+    Verdict,
+)
 from .host_window import SLOT, HostWindow
 from .kept import Kept
 from .window import Window
@@ -103,8 +114,9 @@ class HostBreaker(Breaker):
         )
 
     def take(self, entry: Entry) -> None:
-        """Be as an entry says."""
-        tag, state = self._tag, ""
+        """Be as an entry says, and let those in who wait here as if it had come about here."""
+        former = (self._state, self._probe_until, self._open_until)
+        tag = self._tag
         (
             self.identity,
             self.slot,
@@ -125,7 +137,12 @@ class HostBreaker(Breaker):
         if self._tag != tag:
             self._window = self._new_window()
         self._issue_permits()
-        self._wake()
+        if (self._state, self._probe_until, self._open_until) == former:
+            return
+        if self._state is State.CLOSED and self.forced is None:
+            self._let_in(LET_IN)
+        else:
+            self._wake()
 
     def state(self, now: float) -> State:
         kept = self._home.kept
@@ -167,7 +184,7 @@ class HostBreaker(Breaker):
             with kept:
                 self.join()
                 super().record(permit, error, now)
-        elif permit.probe or self._failures or kept.record.words[0] != kept.seen:
+        elif permit.probe or self._failures or self._waiting or kept.record.words[0] != kept.seen:
             with kept:
                 super().record(permit, error, now)
 
@@ -176,15 +193,11 @@ class HostBreaker(Breaker):
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
 
-    def let_go(self, wake: Callable[[], None]) -> None:
-        super().let_go(wake)
-        if self._timer is not None and not self._waiting:
-            self._timer.cancel()
-            self._timer = None
-
     def _look(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
+        self._timer = None
         self._home.kept.catch_up()
+        if self._waiting:
+            self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
 
     def _forget(self) -> None:
         if self.joined:

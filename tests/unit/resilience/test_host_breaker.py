@@ -244,6 +244,36 @@ async def test_who_waits_hears_of_a_change_on_another_worker(memory: Memory) -> 
     assert waiting.ready_in(0.0) == 0.0
 
 
+async def test_when_a_probe_elsewhere_has_closed_it_who_waits_comes_in_by_and_by(
+    memory: Memory,
+) -> None:
+    workers = [Worker(memory, seat) for seat in range(2)]
+    workers[0].fail(3)
+    waiting = workers[1].breakers.at(M)
+    came: list[int] = []
+    for number in range(5):
+        waiting.call_at_change(partial(came.append, number))
+    probing = workers[0].breakers.at(M)
+
+    probe = probing.admit(10.0)
+    waiting.ready_in(10.0)
+    woken_by_the_probe = came[:]
+    came.clear()
+    for number in range(5):
+        waiting.call_at_change(partial(came.append, number))
+    probing.began(probe, 10.0, None)
+    workers[1].breakers.state(10.0)
+    at_first = came[:]
+    workers[1].succeed(1, 20.0)
+    then = came[:]
+    waiting.record(waiting.admit(20.0), ENDS[2], 20.0)
+
+    assert woken_by_the_probe == [0, 1, 2, 3, 4]  # the probe might have been theirs
+    assert at_first == [0, 1]
+    assert then == [0, 1, 2, 3]
+    assert came == [0, 1, 2, 3, 4]
+
+
 def test_processes_that_fail_at_once_count_every_failure(memory: Memory) -> None:
     policy = replace(POLICY, failure_threshold=10_000, error_rate=None)
 
