@@ -15,18 +15,16 @@ class HostBudget(RetryBudget):
 
     def __init__(self, policy: RetryConfig, *, host: Host, provider: str, address: str) -> None:
         super().__init__(policy)
-        self._rows = host.memory.rows(f"budget {provider} {address}", 3 * WINDOW)
-        own = self._rows[host.seat]
-        self._seconds, self._firsts = own[:WINDOW], own[WINDOW : 2 * WINDOW]  # type: ignore[assignment]
-        self._repeats = own[2 * WINDOW :]  # type: ignore[assignment]
+        rows = host.memory.rows(f"budget {provider} {address}", 3 * WINDOW)
+        self._rows = [(row[:WINDOW], row[WINDOW : 2 * WINDOW], row[2 * WINDOW :]) for row in rows]
+        self._seconds, self._firsts, self._repeats = self._rows[host.seat]  # type: ignore[assignment]
 
     def left(self, now: float) -> int:
         oldest = int(now) - WINDOW
         firsts = repeats = 0.0
-        for row in self._rows:
-            numbers = list(row)
-            for slot in range(WINDOW):
-                if numbers[slot] > oldest:
-                    firsts += numbers[WINDOW + slot]
-                    repeats += numbers[2 * WINDOW + slot]
+        for seconds, begun, repeated in self._rows:
+            for slot, second in enumerate(seconds):
+                if second > oldest:
+                    firsts += begun[slot]
+                    repeats += repeated[slot]
         return max(0, max(self._floor, int(self._share * firsts)) - int(repeats))

@@ -8,12 +8,9 @@ the worker whose they are.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 from ..host.memory import Numbers
 from .window import BUCKETS, Window
-
-Some = TypeVar("Some", list[float], Numbers)
 
 SLOT = 2 + 3 * BUCKETS  # the tag, a bucket's seconds, then three numbers for each bucket
 
@@ -31,7 +28,9 @@ class HostWindow(Window):
         self._start = start = slot * SLOT
         self._tag = tag
         own = rows[seat][start : start + SLOT]
-        self._ages, self._began, self._failed = parts(own[2:])  # type: ignore[assignment]
+        self._ages = own[2 : 2 + BUCKETS]  # type: ignore[assignment]
+        self._began = own[2 + BUCKETS : 2 + 2 * BUCKETS]  # type: ignore[assignment]
+        self._failed = own[2 + 2 * BUCKETS :]  # type: ignore[assignment]
         if own[0] != tag or own[1] != self._width:
             own[0] = 0.0  # of no window, until it is cleared
             for bucket in range(BUCKETS):
@@ -49,14 +48,9 @@ class HostWindow(Window):
         for row in self._rows:
             if row[start] != self._tag or row[start + 1] != self._width:
                 continue
-            ages, begun, failures = parts(list(row[start + 2 : start + SLOT]))
-            for bucket, age in enumerate(ages):
-                if oldest < age <= latest:
-                    began += begun[bucket]
-                    failed += failures[bucket]
+            numbers = row[start + 2 : start + SLOT].tolist()
+            for bucket in range(BUCKETS):
+                if oldest < numbers[bucket] <= latest:
+                    began += numbers[BUCKETS + bucket]
+                    failed += numbers[2 * BUCKETS + bucket]
         return int(max(failed, began)), int(failed)
-
-
-def parts(numbers: Some) -> tuple[Some, Some, Some]:
-    """Give the ages, what began and what failed, a number for each bucket."""
-    return numbers[:BUCKETS], numbers[BUCKETS : 2 * BUCKETS], numbers[2 * BUCKETS :]
