@@ -42,7 +42,11 @@ HANDLERS: Mapping[Operation, Handler] = {
 
 
 def create_app(
-    config: Config, load: Callable[[], Config] | None = None, *, host: Host | None = None
+    config: Config,
+    load: Callable[[], Config] | None = None,
+    *,
+    host: Host | None = None,
+    via: str | None = None,
 ) -> web.Application:
     """
     Build the gateway; it opens its connections when the application starts.
@@ -51,8 +55,10 @@ def create_app(
     called in a thread. Without it a reload changes nothing. With a `host` it is one of several
     workers, and circuits, cool-downs, budgets and limits are those of all: each of them tells the
     same of them, in metrics that are read (circuits, budgets, who waits, what cools) as well.
+    `via` marks requests that have passed this gateway; where several processes are one gateway, all
+    have the same.
     """
-    via = f"llmproxy-{secrets.token_hex(6)}"
+    via = via or new_mark()
 
     def circuits() -> list[tuple[str, bool]]:
         now = time.monotonic()
@@ -94,6 +100,11 @@ def create_app(
         app.router.add_get(path, handler)
     app.router.add_route("*", "/{path:.*}", partial(elsewhere, handlers=HANDLERS))
     return app
+
+
+def new_mark() -> str:
+    """Give what marks the requests that pass one gateway, and no other's."""
+    return f"llmproxy-{secrets.token_hex(6)}"
 
 
 async def _in_force(

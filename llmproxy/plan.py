@@ -88,7 +88,7 @@ class Planner:
             former, initial = self._services.plan.config, self._services.initial
             try:
                 config = await _loaded(load)
-                _check_doors(initial, config)
+                check_doors(initial, config)
                 self.put_in_force(config)
             except (ConfigError, OSError) as error:  # OSError: a file that has gone since
                 reasons = error.problems if isinstance(error, ConfigError) else (str(error),)
@@ -101,7 +101,7 @@ class Planner:
                 for warning in config.warnings:
                     event(logger, logging.WARNING, "configuration", warning=warning)
             self._services.metrics.config_reloaded("failure" if result.problems else "success")
-            _log(result)
+            tell_reload(result)
             return result
 
     async def close(self) -> None:
@@ -293,7 +293,7 @@ async def _loaded(load: Callable[[], Config]) -> Config:
         raise ConfigError([f"it could not be read within {PATIENCE:g} s"]) from error
 
 
-def _check_doors(initial: Config, config: Config) -> None:
+def check_doors(initial: Config, config: Config) -> None:
     """Refuse to open a port beyond loopback to everyone: the address is the one of the start."""
     host = initial.server.host
     if not (is_loopback(host) or config.keys or config.server.allow_anonymous):
@@ -304,7 +304,8 @@ def _check_doors(initial: Config, config: Config) -> None:
         raise ConfigError([problem])
 
 
-def _log(result: Reloaded) -> None:
+def tell_reload(result: Reloaded) -> None:
+    """Log what came of reading the configuration again."""
     if result.problems:
         event(
             logger,

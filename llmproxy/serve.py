@@ -7,6 +7,9 @@ their dialect. A second signal ends the grace at once.
 
 Changing: SIGHUP, an operator's request, or with `watch` a change of the file has the configuration
 read again (`plan.Planner.reload`).
+
+This is the one process of a gateway that has one; where there are several workers, `supervisor` and
+`worker` stand in its place and use what is here.
 """
 
 import asyncio
@@ -18,16 +21,17 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from aiohttp import web
 
 from . import __version__
 from .app import create_app
 from .config.schema import AdminConfig, Config
+from .core.secret import Secret
 from .server.admin import create_admin, edge_logger
 from .server.lifecycle import Lifecycle
-from .server.protocol import GatewayRunner, make_runner
+from .server.protocol import GatewayRunner, GatewayServer, make_runner
 from .server.services import SERVICES, Services
 from .telemetry.log import configure, event
 
@@ -35,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 LAST_WORDS = 2.0  # seconds for in-stream errors to go out once the grace is over
 BACKLOG = 1024
+FAILED = 1  # the exit status
 LOOK = 1.0  # seconds between two looks at a file that is watched
 
 Look: TypeAlias = tuple[int, ...] | None
@@ -54,8 +59,8 @@ def run(
     app[SERVICES].metrics.watch_log(writer.lost)
     app[SERVICES].log.write_to(writer)
     try:
-        _raise_descriptor_limit()
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        raise_descriptor_limit()
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(app, config, watched))
     finally:
         writer.close()
@@ -68,16 +73,16 @@ async def _serve(app: web.Application, config: Config, watched: str | None) -> i
         loop.add_signal_handler(number, _on_signal, stop, hurry)
     loop.add_signal_handler(signal.SIGHUP, changed.set)
     services = app[SERVICES]
-    known = _look_at(watched) if watched is not None else None
+    known = look_at(watched) if watched is not None else None
     runner = make_runner(app)
     async with AsyncExitStack() as runners:
         runners.push_async_callback(runner.cleanup)
         await runner.setup()
         site = await _listen(runner, config.server.host, config.server.port)
         if site is None or not await _open_admin(services, config.admin, runners):
-            return 1
-        _settle_gc()
-        _announce(runner, config)
+            return FAILED
+        settle_gc()
+        announce(url_of(runner.addresses[0]), config)
         async with asyncio.TaskGroup() as tasks:
             helping = [tasks.create_task(_reloading(services, changed))]
             if watched is not None:
@@ -85,7 +90,11 @@ async def _serve(app: web.Application, config: Config, watched: str | None) -> i
             await stop.wait()
             for task in helping:
                 task.cancel()
-        await _drain(runner, site, services.lifecycle, services.plan.config.server.grace, hurry)
+        grace = services.plan.config.server.grace
+        event(logger, logging.INFO, "draining", grace_s=grace)
+        services.lifecycle.stopping = True
+        await site.stop()
+        await drain(runner, services.lifecycle, grace, hurry)
     event(logger, logging.INFO, "stopped")
     return 0
 
@@ -96,8 +105,7 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> web.TCPSite | 
     try:
         await site.start()
     except OSError as error:
-        reason = error.strerror or str(error)
-        event(logger, logging.ERROR, "cannot listen", address=f"{host}:{port}", reason=reason)
+        cannot_listen(host, port, error)
         return None
     return site
 
@@ -106,20 +114,25 @@ async def _open_admin(services: Services, config: AdminConfig, runners: AsyncExi
     """Open the operators' side where it has a key; False where it cannot listen."""
     if config.key is None:
         return True
-    runner = web.AppRunner(
-        create_admin(services, config.key),
+    runner = admin_runner(services, config.key)
+    runners.push_async_callback(runner.cleanup)
+    await runner.setup()
+    if await _listen(runner, config.host, config.port) is None:
+        return False
+    event(logger, logging.INFO, "admin", url=url_of(runner.addresses[0]))
+    return True
+
+
+def admin_runner(services: Services, key: Secret) -> web.AppRunner:
+    """Give what runs the operators' side."""
+    return web.AppRunner(
+        create_admin(services, key),
         access_log=None,
         logger=edge_logger(),
         auto_decompress=False,
         keepalive_timeout=5.0,
         shutdown_timeout=1.0,
     )
-    runners.push_async_callback(runner.cleanup)
-    await runner.setup()
-    if await _listen(runner, config.host, config.port) is None:
-        return False
-    event(logger, logging.INFO, "admin", url=_url(runner))
-    return True
 
 
 async def _reloading(services: Services, changed: asyncio.Event) -> None:
@@ -135,13 +148,13 @@ async def _watching(path: str, known: Look, changed: asyncio.Event) -> None:
     seen = known
     while True:
         await asyncio.sleep(LOOK)
-        last, seen = seen, await asyncio.to_thread(_look_at, path)
+        last, seen = seen, await asyncio.to_thread(look_at, path)
         if seen == last and seen != known:
             known = seen
             changed.set()
 
 
-def _look_at(path: str) -> Look:
+def look_at(path: str) -> Look:
     """Give what changes with a file: also when another is put in its place, or it goes."""
     try:
         status = os.stat(path)  # noqa: PTH116  # pathlib's is the same with more words
@@ -156,18 +169,12 @@ def _on_signal(stop: asyncio.Event, hurry: asyncio.Event) -> None:
     stop.set()
 
 
-async def _drain(
-    runner: GatewayRunner,
-    site: web.TCPSite,
-    lifecycle: Lifecycle,
-    grace: float,
-    hurry: asyncio.Event,
+async def drain(
+    runner: GatewayRunner, lifecycle: Lifecycle, grace: float, hurry: asyncio.Event
 ) -> None:
     """Take no more requests; let those under way end, and tell the rest that they cannot."""
-    lifecycle.stopping = True
-    event(logger, logging.INFO, "draining", grace_s=grace)
-    await site.stop()
-    assert runner.server is not None
+    assert isinstance(runner.server, GatewayServer)
+    runner.server.wind_down()  # also those that were accepted, and are not there yet
     runner.server.pre_shutdown()  # idle connections close now, the others with their answer
     async with asyncio.TaskGroup() as waiting:
         drained = waiting.create_task(lifecycle.drained())
@@ -179,13 +186,15 @@ async def _drain(
         hurried.cancel()
 
 
-def _announce(runner: GatewayRunner, config: Config) -> None:
+def announce(url: str, config: Config, workers: int | None = None) -> None:
+    """Say where the gateway listens and whom it serves, and what is odd about that."""
     event(
         logger,
         logging.INFO,
         "listening",
-        url=_url(runner),
+        url=url,
         version=__version__,
+        workers=workers,
         config=config.source,
         providers=list(config.providers),
         models=list(config.models),
@@ -195,12 +204,19 @@ def _announce(runner: GatewayRunner, config: Config) -> None:
         event(logger, logging.WARNING, "configuration", warning=warning)
 
 
-def _url(runner: web.AppRunner) -> str:
-    host, port = runner.addresses[0][:2]
+def cannot_listen(host: str, port: int, error: OSError) -> None:
+    """Say why an address cannot be listened on."""
+    reason = error.strerror or str(error)
+    event(logger, logging.ERROR, "cannot listen", address=f"{host}:{port}", reason=reason)
+
+
+def url_of(address: tuple[Any, ...]) -> str:
+    """Give the URL of a socket's address."""
+    host, port = address[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """Give uvloop's, where it is installed (the extra `speed`)."""
     try:
         import uvloop
@@ -209,14 +225,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def _settle_gc() -> None:
+def settle_gc() -> None:
     """Keep what was made at start out of the collector's way, and let it run less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
 
 
-def _raise_descriptor_limit() -> None:
+def raise_descriptor_limit() -> None:
     """Take as many descriptors as the system lets us have: a stream needs two."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

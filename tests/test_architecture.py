@@ -23,6 +23,8 @@ TOGETHER = {
     "gateway.py": "integration/test_ways_out.py",
     "plan.py": "integration/test_reload.py",
     "serve.py": "e2e/test_serve.py",
+    "supervisor.py": "e2e/test_workers.py",
+    "worker.py": "e2e/test_workers.py",
     "server/admin.py": "e2e/test_admin.py",
     "server/head.py": "integration/test_kept_connection.py",
     "cli/operators.py": "unit/cli/test_reload.py",

@@ -5,6 +5,7 @@ from functools import partial
 from signal import SIG_IGN, SIGHUP, signal
 
 from ..config.environment import SOURCE
+from ..host.cores import cores
 from .configuration import load
 from .verb import WRONG, Verb, add_config_argument, fail
 
@@ -19,6 +20,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--port",
         type=int,
         help="port to listen on, over server.port; 0 takes a free one (default: 8080)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes that serve, over server.workers; `auto` is as many as there are cores "
+        "(default: 1)",
     )
     parser.add_argument(
         "--allow-anonymous",
@@ -49,6 +57,7 @@ def _run(options: argparse.Namespace) -> int:
         "server": {
             "host": options.host,
             "port": options.port,
+            "workers": options.workers,
             "allow_anonymous": options.allow_anonymous or None,
         },
         "logging": {"level": options.log_level, "format": options.log_format},
@@ -66,9 +75,17 @@ def _run(options: argparse.Namespace) -> int:
         return WRONG
     again = partial(load, file, overrides=overrides)
     watched = file if options.watch else None
+    if (workers := config.server.workers or cores()) > 1:
+        from .. import supervisor
+
+        return supervisor.run(config, again, workers=workers, watched=watched)
     from ..serve import run
 
     return run(config, again, watched=watched)
+
+
+def _workers(text: str) -> int | str:
+    return text if text == "auto" else int(text)
 
 
 VERB = Verb(
@@ -79,12 +96,15 @@ Anthropic's and Google's. Metrics for Prometheus are at /metrics, probes at /liv
 
 SIGTERM and Ctrl-C stop it: it takes no more requests and lets those under way end within
 server.grace (60s). A second signal stops it at once. SIGHUP reads the configuration again: a bad
-one leaves the old in force, and requests under way keep what they began with.""",
+one leaves the old in force, and requests under way keep what they began with. With several workers
+all of it goes to the supervisor, the process that was started; it replaces one worker after the
+other for a new configuration.""",
     epilog="""\
 examples:
   llmproxy serve                                the environment's providers, or the mock
   llmproxy serve llmproxy.toml
   llmproxy serve --port 9000 --log-format json
+  llmproxy serve --workers auto
 
 exit status:
   0  stopped by a signal

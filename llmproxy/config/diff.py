@@ -8,7 +8,7 @@ from ..core.secret import Secret
 from .findings import at, quoted
 from .load import options_of
 from .schema import Config, KeyConfig
-from .values import written_duration, written_size
+from .values import AUTO, written_duration, written_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,8 @@ def _shown(value: Any, hint: Any) -> str:
         return f"[{', '.join(_shown(one, None) for one in value)}]"
     if isinstance(value, int | float) and not isinstance(value, bool):
         kinds = str(hint)
+        if "workers" in kinds and not value:
+            return quoted(AUTO)
         if "duration" in kinds:
             return written_duration(value)
         return written_size(int(value)) if "size" in kinds else f"{value:g}"

@@ -10,7 +10,7 @@ from ..core.secret import Secret
 from .findings import quoted
 from .load import Option, is_required, options_of, overridden_by, without_none
 from .schema import BreakerConfig, Config, ProviderConfig, RetryConfig, TimeoutsConfig
-from .values import DURATION, SIZE, TARGET, written_duration, written_size
+from .values import AUTO, DURATION, SIZE, TARGET, written_duration, written_size
 
 OVERRIDES = (RetryConfig, BreakerConfig, TimeoutsConfig)  # a provider's own come without defaults
 KINDS: Mapping[Any, str] = {
@@ -113,6 +113,8 @@ def _value(hint: Any, option: Option) -> str:
     if is_dataclass(proper) or get_origin(proper) is Mapping or overridden_by(proper):
         return "table"
     kind = get_args(proper)[1] if get_origin(proper) is Annotated else KINDS[proper]
+    if kind == "workers":
+        return f'whole number, or `"{AUTO}"`'
     least, most = option.metadata["least"], option.metadata["most"]
     if kind == "share" or least is None:
         return str(kind)
@@ -202,6 +204,8 @@ def _single(hint: Any, option: Option | None) -> Json:
         return _measured({"type": "integer"}, SIZE, option)
     if kind is bool:
         return {"type": "boolean"}
+    if kind == "workers":
+        return {"anyOf": [{"type": "integer", **_bounds(option), "minimum": 1}, {"const": AUTO}]}
     if _is_number(hint):
         return {"type": "integer" if hint is int else "number", **_bounds(option)}
     pattern = TEXTS.get(kind)

@@ -17,6 +17,7 @@ Bytes: TypeAlias = Annotated[int, "size"]
 Path: TypeAlias = Annotated[str, "path"]
 Url: TypeAlias = Annotated[str, "url"]
 Share: TypeAlias = Annotated[float, "share"]
+Workers: TypeAlias = Annotated[int, "workers"]  # 0 stands for as many as there are cores
 
 
 def option(
@@ -57,6 +58,14 @@ class ServerConfig:
     )
     port: int = option(
         "TCP port to listen on; 0 takes a free one.", 8080, least=0, most=65535, at_start=True
+    )
+    workers: Workers = option(
+        'Processes that serve, behind one port and as one gateway; `"auto"`: as many as there are '
+        "cores. With 1 there is no supervisor.",
+        1,
+        least=0,
+        most=64,
+        at_start=True,
     )
     grace: Seconds = option("After SIGTERM, how long running requests may go on.", 60.0, least=0)
     ping: Seconds | None = option(

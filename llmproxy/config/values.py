@@ -27,6 +27,7 @@ BYTES: Mapping[str, int] = {
     "MiB": 1024**2,
     "GiB": 1024**3,
 }
+AUTO = "auto"
 TARGET = r"[^/]+/.+"
 LARGEST = 2**53  # beyond it a float is not exact; no option means anything there
 
@@ -81,6 +82,17 @@ def size(raw: object) -> int:
     return round(_measured(raw, SIZE, BYTES, 'a size such as "512KiB", "32MiB" or "1GB"'))
 
 
+def workers(raw: object) -> int:
+    """A number of processes above zero; 0 for "auto"."""
+    if raw == AUTO:
+        return 0
+    if isinstance(raw, str):
+        raise Refused(f'a whole number or "{AUTO}" is expected, not {quoted(raw)}')
+    if not (number := whole(raw)):
+        raise Refused(f'the number has to be above 0; "{AUTO}" is as many as there are cores')
+    return number
+
+
 def target(raw: object) -> Target:
     """A model at a provider; the first slash parts them."""
     provider, _, model = text(raw).partition("/")
@@ -100,6 +112,7 @@ READERS: Mapping[object, Reader] = {
     "path": text,
     "url": text,
     "share": number,
+    "workers": workers,
 }
 
 

@@ -151,7 +151,9 @@ class GatewayProtocol(web.RequestHandler):
         if self._upgraded:
             return
         request = self._current_request
-        if request is None or request.content.is_eof():
+        if request is None and self._waiter is None and not self._messages:
+            self.force_close()  # so new that aiohttp has not begun: it would wait for ever
+        elif request is None or request.content.is_eof():
             super().close()
         else:
             request.content.on_eof(super().close)
@@ -471,6 +473,22 @@ class GatewayServer(web.Server):
 
     def __call__(self) -> web.RequestHandler:
         return GatewayProtocol(self, loop=self._loop, **self._kwargs)
+
+    def wind_down(self) -> None:
+        """
+        Have each connection's next answer be its last, and say so.
+
+        Unlike closing the idle ones this fails nobody: a request may be on its way already.
+        """
+        make: Any = self.request_factory
+
+        def make_last(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
+            request: web.BaseRequest = make(message._replace(should_close=True), *rest)
+            return request
+
+        self.request_factory = make_last
+        for connection in self.connections:
+            connection._request_factory = make_last  # noqa: SLF001  # each has its own copy
 
 
 class GatewayRunner(web.AppRunner):

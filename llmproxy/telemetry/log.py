@@ -2,14 +2,18 @@
 The log: one line a request, written by a thread of its own.
 
 Theory of operation. The event loop only appends to a bounded queue; a thread takes what is there
-and writes it to the descriptor in one go. So a terminal that was stopped, a pipe that nobody reads
-or a full disk holds up that thread and nothing else: the queue fills, and what no longer fits is
-dropped and counted, as is what cannot be written. Nothing here raises into the code that logs, and
-nothing prints about its own trouble: it would go to the same dead place.
+and writes it to the descriptor in one go, or, where several processes share that, in parts that no
+other's come between. So a terminal that was stopped, a pipe that nobody reads or a full disk holds
+up that thread and nothing else: the queue fills, and what no longer fits is dropped and counted, as
+is what cannot be written. Nothing here raises into the code that logs, and nothing prints about its
+own trouble: it would go to the same dead place.
 
 The thread renders records. A request's line as JSON is rendered on the loop, where its facts are,
 which takes less than a record and its way through logging would; with it the thread has nothing to
 do but to write, and the two do not quarrel about the interpreter.
+
+A supervisor has no thread (it forks) and little to say: it writes each line itself, unless it would
+have to wait.
 
 What is written: names, numbers, and the text of our own exceptions. Never a body, a prompt, a
 header, a query string or a key, nor what a provider answered; so there is nothing to redact.
@@ -24,6 +28,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -172,6 +177,8 @@ class RequestLog:
                 "logger": self._requests.name,
                 "event": "request",
             }
+            if self._writer.worker is not None:
+                line["worker"] = self._writer.worker
             _request(exchange, line)
             if advice is not None:
                 line["advice"] = advice
@@ -229,33 +236,92 @@ def configure(
     level: str,
     format: Format,  # noqa: A002  # the configuration's word
     stream: TextIO,
+    *,
+    worker: int | None = None,
 ) -> "LogWriter":
     """
     Send our own log from `level` on, and others' warnings, to the stream's descriptor.
 
-    Close what it returns: that writes what is left and puts everything back as it was.
+    Lines tell of `worker` where there are several, who share the descriptor. Close what it returns:
+    that writes what is left and puts everything back as it was.
     """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    render = rendering(format, stream, worker=worker)
+    return LogWriter(stream.fileno(), render, number, worker=worker)
+
+
+def rendering(
+    format: Format,  # noqa: A002  # as above
+    stream: TextIO,
+    *,
+    worker: int | None = None,
+) -> Render:
+    """Give what puts a record into lines, as is fit for the stream."""
     terminal = stream.isatty()
     if format == "json" or (format == "auto" and not terminal):
-        render: Render = json_line
-    else:
-        # https://no-color.org
-        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        render = partial(console_line, colour=terminal and not plain)
-    return LogWriter(stream.fileno(), render, logging.getLevelNamesMapping()[level.upper()])
+        return json_line if worker is None else partial(json_line, worker=worker)
+    # https://no-color.org
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return partial(console_line, colour=terminal and not plain, worker=worker)
+
+
+class DirectWriter(logging.Handler):
+    """
+    Writes each record at once, for a process without threads; what would make it wait is lost.
+
+    `install` it, and `close` it in the end.
+    """
+
+    def __init__(self, descriptor: int, render: Render) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._render = render
+        self._levels: tuple[tuple[logging.Logger, int], ...] = ()
+
+    def install(self, level: str) -> None:
+        """Send our own log from `level` on, and others' warnings, here."""
+        number = logging.getLevelNamesMapping()[level.upper()]
+        root, ours = logging.getLogger(), logging.getLogger(OURS)
+        self._levels = ((root, root.level), (ours, ours.level))
+        root.setLevel(max(number, logging.WARNING))
+        ours.setLevel(number)
+        root.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, where there is room for it."""
+        if record.args or record.exc_info or not isinstance(record.msg, str):
+            record = _settled(record)
+        with suppress(OSError):
+            if select.select([], [self._descriptor], [], 0)[1]:
+                os.write(self._descriptor, self._render(record))
+
+    def close(self) -> None:
+        """Take no more, and put everything back as it was."""
+        logging.getLogger().removeHandler(self)
+        for logger, level in self._levels:
+            logger.setLevel(level)
+        self._levels = ()
+        super().close()
 
 
 class LogWriter(logging.Handler):
-    """The queue, its thread and its descriptor."""
+    """The queue, its thread and its descriptor, which workers with a number share."""
 
     def __init__(
-        self, descriptor: int, render: Render, level: int, capacity: int = CAPACITY
+        self,
+        descriptor: int,
+        render: Render,
+        level: int,
+        capacity: int = CAPACITY,
+        *,
+        worker: int | None = None,
     ) -> None:
         super().__init__()
         self._descriptor = os.dup(descriptor)
+        self.worker = worker
         self._render = render
         self._capacity = capacity
-        self.takes_json = render is json_line
+        self.takes_json = getattr(render, "func", render) is json_line
         self._queue: deque[logging.LogRecord | bytes] = deque()
         self._awake = False  # whether the thread will look at the queue of its own accord
         self._wake = threading.Event()
@@ -331,7 +397,26 @@ class LogWriter(logging.Handler):
             closing.wait(GATHER)
             while queue:
                 taken = [queue.popleft() for _ in range(min(len(queue), BATCH))]
-                self._write(b"".join(self._lines(taken)))
+                for part in self._parts(list(self._lines(taken))):
+                    self._write(part)
+
+    def _parts(self, lines: list[bytes]) -> Iterator[bytes]:
+        """
+        Give what is written in one go.
+
+        On a pipe that others write to as well, no more than what the kernel keeps in one piece; a
+        longer line may be torn by another's when the pipe is full, so it stands alone.
+        """
+        if self.worker is None:
+            yield b"".join(lines)
+            return
+        part = b""
+        for line in lines:
+            if part and len(part) + len(line) > select.PIPE_BUF:
+                yield part
+                part = b""
+            part += line
+        yield part
 
     def _lines(self, taken: list[logging.LogRecord | bytes]) -> Iterator[bytes]:
         for one in taken:
@@ -369,14 +454,16 @@ def _set_details(details: Mapping[str, bool]) -> None:
         setattr(logging, name, wanted)
 
 
-def json_line(record: logging.LogRecord) -> bytes:
-    """Render the record as one line of JSON."""
+def json_line(record: logging.LogRecord, *, worker: int | None = None) -> bytes:
+    """Render the record as one line of JSON; with the worker's number where there are several."""
     line: dict[str, Any] = {
         "ts": _timestamp(record.created),
         "level": record.levelname.lower(),
         "logger": record.name,
         "event": record.msg,
     }
+    if worker is not None:
+        line["worker"] = worker
     if isinstance(record, EventRecord):
         line |= record.fields
     if record.exc_text:
@@ -395,7 +482,9 @@ def _json(line: dict[str, Any]) -> bytes:
     return UNPRINTABLE.sub(_escape, text[:-1].decode()).encode() + b"\n"
 
 
-def console_line(record: logging.LogRecord, *, colour: bool = False) -> bytes:
+def console_line(
+    record: logging.LogRecord, *, colour: bool = False, worker: int | None = None
+) -> bytes:
     """Render the record for people; a traceback follows on lines of its own."""
     when = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
     level = f"{record.levelname.lower():8}"
@@ -404,6 +493,8 @@ def console_line(record: logging.LogRecord, *, colour: bool = False) -> bytes:
         level = f"{COLOURS.get(record.levelno, PLAIN)}{level}{PLAIN}"
     words = [when, level, UNPRINTABLE.sub(_escape, record.msg)]
     fields = record.fields if isinstance(record, EventRecord) else {}
+    if worker is not None:
+        fields = {"worker": worker, **fields}
     for key, value in fields.items():
         if value != []:
             words.append(f"{DIM}{key}={PLAIN}{_text(value)}" if colour else f"{key}={_text(value)}")

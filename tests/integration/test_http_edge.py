@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 
 import pytest
 
+from llmproxy.server.protocol import GatewayServer
 from llmproxy.testing.answers import openai_plain
 from llmproxy.testing.provider import Provider, chunk
 from tests.support.gateway import HELLO, Gateway, model, provider
@@ -852,3 +854,27 @@ async def test_an_upload_of_the_smallest_chunks_is_read_to_its_end(
         answered = await client.answer()
 
     assert answered.status == 200
+
+
+async def test_a_connection_made_as_the_gateway_stops_is_closed_and_not_forgotten(
+    start: Start, first: Provider
+) -> None:
+    gateway = await start(provider("p0", first.url) + model("gpt-4", "p0/gpt-4"))
+    serving = gateway._runner.server
+    assert isinstance(serving, GatewayServer)
+    ours, its = socket.socketpair()
+    loop = asyncio.get_running_loop()
+
+    class Stopping(asyncio.Protocol):
+        """Is stopped in the very moment in which it is made."""
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert serving is not None
+            serving().connection_made(transport)
+            serving.pre_shutdown()
+
+    await loop.create_connection(Stopping, sock=its)
+    reader, writer = await asyncio.open_connection(sock=ours)
+
+    assert await reader.read() == b""
+    writer.close()

@@ -65,3 +65,43 @@ def test_watching_needs_a_file(
 
     assert (status, served) == (2, [])
     assert "--watch needs a configuration file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "numbers"),
+    [
+        (("--workers", "3"), "", [3]),
+        ((), "[server]\nworkers = 4\n", [4]),
+        (("--workers", "5"), "[server]\nworkers = 4\n", [5]),
+        (("--workers", "auto"), "", [6]),
+        (("--workers", "1"), "[server]\nworkers = 4\n", []),
+    ],
+)
+@pytest.mark.usefixtures("served")
+def test_several_workers_have_a_supervisor(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    text: str,
+    numbers: list[int],
+) -> None:
+    supervised: list[int] = []
+
+    def run(config: Config, load: object, *, workers: int, watched: str | None) -> int:
+        supervised.append(workers)
+        return 7
+
+    monkeypatch.setattr("llmproxy.supervisor.run", run)
+    monkeypatch.setattr("llmproxy.cli.serve.cores", lambda: 6)
+    (folder / "x.toml").write_text(text + '[providers.m]\nkind = "mock"\n', encoding="utf-8")
+
+    assert main(["serve", "-c", "x.toml", *options]) == 7
+    assert supervised == numbers
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1000", "two"])
+def test_a_number_of_workers_that_makes_no_sense_is_wrong_usage(
+    served: list[Config], number: str
+) -> None:
+    assert main(["serve", f"--workers={number}"]) == 2
+    assert served == []

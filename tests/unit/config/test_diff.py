@@ -85,3 +85,9 @@ def test_a_models_own_time_limits_are_told_with_their_values() -> None:
     old, new = ('[models.m.timeouts]\ntotal = "5s"\n', '[models.m.timeouts]\ntotal = "6s"\n')
 
     assert told(MODEL + old, MODEL + new) == ["models.m.timeouts.total: 5s → 6s"]
+
+
+def test_as_many_workers_as_there_are_cores_is_told_by_its_name() -> None:
+    old, new = '[server]\nworkers = "auto"\n', "[server]\nworkers = 2\n"
+
+    assert told(old, new) == ['server.workers: "auto" → 2']

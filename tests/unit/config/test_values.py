@@ -114,3 +114,14 @@ def test_durations_are_written_as_people_do(seconds: float, written: str) -> Non
 @given(st.integers(1, 2**53))
 def test_a_written_size_reads_as_itself(count: int) -> None:
     assert values.size(values.written_size(count)) == count
+
+
+@pytest.mark.parametrize(("raw", "number"), [(1, 1), (8, 8), ("auto", 0)])
+def test_workers_are_a_number_or_as_many_as_there_are_cores(raw: object, number: int) -> None:
+    assert values.workers(raw) == number
+
+
+@pytest.mark.parametrize("raw", [0, "2", "all", True, 1.5, None])
+def test_what_is_no_number_of_workers_is_refused(raw: object) -> None:
+    with pytest.raises(Refused):
+        values.workers(raw)
