@@ -29,7 +29,7 @@ from .server.realtime import realtime
 from .server.services import SERVICES, Services
 from .server.through import elsewhere, through
 from .telemetry.lag import LagProbe
-from .telemetry.metrics.record import Metrics
+from .telemetry.metrics.record import HostMetrics, Metrics
 
 HANDLERS: Mapping[Operation, Handler] = {
     Operation.CHAT: chat,
@@ -76,11 +76,12 @@ def create_app(
 
     scope = Scope(host)
     cooldowns = scope.cooldowns()
-    metrics = Metrics(
+    metrics = (Metrics if host is None else HostMetrics)(
         circuits=circuits,
         budgets=budgets,
         waiting=waiting,
         cooling=lambda: cooldowns.report(time.monotonic()),
+        host=host,
     )
     services = Services(initial=config, metrics=metrics, cooldowns=cooldowns, scope=scope)
     app = web.Application(middlewares=[observing(services, via)])
@@ -95,7 +96,7 @@ def create_app(
         ("/livez", ops.livez),
         ("/readyz", ops.readyz),
         ("/health", ops.health),
-        ("/metrics", ops.metrics),
+        ("/metrics", ops.scrape),
     ):
         app.router.add_get(path, handler)
     app.router.add_route("*", "/{path:.*}", partial(elsewhere, handlers=HANDLERS))

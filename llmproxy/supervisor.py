@@ -44,10 +44,13 @@ from .config.schema import Config
 from .core.errors import ConfigError
 from .core.exchange import Json
 from .host.channel import Channel
+from .host.memory import Host, Memory
 from .plan import PATIENCE, check_doors, tell_reload
 from .serve import BACKLOG, FAILED, LAST_WORDS, LOOK, announce, cannot_listen, look_at, url_of
 from .server.services import Reloaded
 from .telemetry.log import DirectWriter, event, rendering
+from .telemetry.metrics.ledger import vacate
+from .telemetry.metrics.record import Attendance
 from .worker import LAST_ANSWER, WIND_DOWN, Post, work
 
 logger = logging.getLogger(__name__)
@@ -82,6 +85,7 @@ class Place:
     """Where one worker should be; the next may start when it is `due`."""
 
     worker: Worker | None = None
+    died: bool = False  # the last one did, and has no successor yet
     deaths: int = 0  # in a row, each soon after the start
     due: float = 0.0
 
@@ -181,6 +185,8 @@ class Supervisor:
         self._places = [Place() for _ in range(workers)]
         self._seats = range(workers * SEATS)
         self._workers: dict[int, Worker] = {}  # by their process id
+        self._memory = Memory(len(self._seats) + 1)  # the last one is the supervisor's own
+        self._attendance = Attendance(Host(self._memory, len(self._seats)))
         self._via = new_mark()
         self._stopping = False
         self._listening = False
@@ -223,16 +229,27 @@ class Supervisor:
             for place in self._places:
                 if place.worker is None and now >= place.due:
                     place.worker = self._start(self._config)
+                    if place.died and place.worker is not None:
+                        place.died = False
+                        self._attendance.restarted()
         for worker in self._workers.values():
             if now >= worker.gone_by:
                 event(logger, logging.ERROR, "worker killed", worker=worker.seat, pid=worker.pid)
                 worker.gone_by = now + SLACK
                 os.kill(worker.pid, signal.SIGKILL)
+        self._count()
         for key, _ in self._selector.select(self._patience()):
             if key.fileobj is self._woken:
                 self._hear()
             else:
                 self._listen_to(key.data)
+
+    def _count(self) -> None:
+        """Show how many workers there are, and what they are doing."""
+        states = dict.fromkeys(("starting", "ready", "leaving"), 0)
+        for worker in self._workers.values():
+            states["leaving" if worker.leaving else "ready" if worker.ready else "starting"] += 1
+        self._attendance.workers(states)
 
     def _patience(self) -> float:
         """Give the seconds until something is due; one at most, to look again for a free seat."""
@@ -332,7 +349,7 @@ class Supervisor:
             status = work(
                 config,
                 Post(
-                    number=seat,
+                    host=Host(self._memory, seat),
                     channel=its,
                     doors=self._doors.api,
                     admin_doors=self._doors.admin,
@@ -397,6 +414,8 @@ class Supervisor:
 
     def _has_gone(self, worker: Worker, status: int) -> None:
         now = time.monotonic()
+        self._memory.vacate(worker.seat)
+        vacate(self._memory.seat(worker.seat).numbers)
         with suppress(KeyError, ValueError):
             self._selector.unregister(worker.channel)
         worker.channel.close()
@@ -417,7 +436,7 @@ class Supervisor:
             self._roll_failed(roll, now)
         for place in self._places:
             if place.worker is worker:
-                place.worker = None
+                place.worker, place.died = None, True
                 self._slow_down(place, worker, now)
 
     def _slow_down(self, place: Place, worker: Worker, now: float) -> None:
@@ -552,6 +571,7 @@ class Supervisor:
 
     def _told(self, result: Reloaded) -> None:
         tell_reload(result)
+        self._attendance.reloaded("failure" if result.problems else "success")
 
     def _answer(self, asked: list[tuple[Channel, int]], result: Reloaded) -> None:
         for channel, number in asked:

@@ -27,6 +27,7 @@ from .app import create_app
 from .config.schema import Config
 from .core.exchange import Json
 from .host.channel import Channel
+from .host.memory import Host
 from .serve import BACKLOG, admin_runner, drain, loop_factory, raise_descriptor_limit, settle_gc
 from .server.protocol import GatewayServer, make_runner
 from .server.services import SERVICES, Reloaded
@@ -44,12 +45,12 @@ class Post:
     """
     Where a worker stands.
 
-    `number` is its own among those that are there at once, `doors` and `admin_doors` are listening
+    `host` has its seat, which is also its number in log and metrics, `doors` and `admin_doors` are listening
     sockets that it shares with the others, and `via` is what marks requests that passed this
     gateway.
     """
 
-    number: int
+    host: Host
     channel: Channel
     doors: Sequence[socket.socket]
     admin_doors: Sequence[socket.socket]
@@ -58,8 +59,10 @@ class Post:
 
 def work(config: Config, post: Post) -> int:
     """Serve until told to stop; gives the exit status."""
-    app = create_app(config, via=post.via)
-    writer = configure(config.logging.level, config.logging.format, sys.stderr, worker=post.number)
+    app = create_app(config, host=post.host, via=post.via)
+    writer = configure(
+        config.logging.level, config.logging.format, sys.stderr, worker=post.host.seat
+    )
     app[SERVICES].metrics.watch_log(writer.lost)
     app[SERVICES].log.write_to(writer)
     try:

@@ -55,9 +55,10 @@ async def health(request: web.Request) -> web.Response:
     return web.Response(body=orjson.dumps(body), content_type="application/json", headers=SERVER)
 
 
-async def metrics(request: web.Request) -> web.Response:
+async def scrape(request: web.Request) -> web.Response:
     """The exposition, in the format that the scraper prefers."""
-    body, content_type = request.app[SERVICES].metrics.expose(request.headers.get("Accept", ""))
+    metrics = request.app[SERVICES].metrics
+    body, content_type = await metrics.page(request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"content-type": content_type, **SERVER})
 
 

@@ -55,7 +55,7 @@ def families() -> tuple[Family, ...]:
         stat = Path(proc, "self", "stat")
         stat.parent.mkdir()
         stat.touch()
-        return (*FAMILIES, *(family for family, _ in runtime(float, Path(proc))))
+        return (*FAMILIES, *(family for family, _ in runtime(Path(proc))))
 
 
 @cache

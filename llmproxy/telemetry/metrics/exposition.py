@@ -1,78 +1,151 @@
 """
 Text 0.0.4 and OpenMetrics 1.0 of a registry, with every value escaped.
 
-A scrape runs on the event loop and holds up every stream meanwhile, so the text before each
-number is kept from one scrape to the next, and what is left to do is to print the numbers.
+A scrape runs on the event loop and would hold up every stream meanwhile. So the text before each
+number is kept from one scrape to the next, what is left to do is to print the numbers, and they are
+printed in slices between which the loop has its turn. The numbers are those of one moment, before
+the first slice.
 https://prometheus.io/docs/instrumenting/exposition_formats/
 https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, islice
 from math import inf, isinf, isnan
 from typing import Any
 
-import orjson
-from aioprometheus.collectors import Collector, Counter, Histogram, Registry
+from aioprometheus.collectors import Collector, Counter, Registry
 
 from .families import Family
-from .series import Buckets, Exemplar, Labels, Read
+from .ledger import Ledger, Reading, width_of
+from .series import Exemplar, Labels, ObservedCollector, Read
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 EXACT_INTEGERS = 1e15
+SLICE = 256  # lines, about
 
 
 class Exposition:
-    """Prints a registry; `families` say in which order labels stand."""
+    """Prints a registry; `families` say in which order labels stand, `ledger` has the numbers."""
 
-    def __init__(self, registry: Registry, families: Iterable[Family]) -> None:
+    def __init__(self, registry: Registry, families: Iterable[Family], ledger: Ledger) -> None:
         self._registry = registry
-        self._orders = {family.name: family.labels for family in families}
-        self._formats = {False: _Format(openmetrics=False), True: _Format(openmetrics=True)}
+        self._ledger = ledger
+        self._families = {family.name: family for family in families}
+        self._formats = {
+            wanted: _Format(openmetrics=wanted, ledger=ledger) for wanted in (False, True)
+        }
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """Give the page and its content type, as the scraper's Accept header prefers."""
+        slices, content_type = self.slices(accept)
+        return b"".join(slices), content_type
+
+    def slices(self, accept: str = "") -> tuple[Iterator[bytes], str]:
+        """
+        Give the page in parts, each a short piece of work, and its content type.
+
+        One page at a time: what is known of series may not change in between.
+        """
         openmetrics = wants_openmetrics(accept)
+        return self._slices(openmetrics=openmetrics), OPENMETRICS if openmetrics else TEXT
+
+    def _slices(self, *, openmetrics: bool) -> Iterator[bytes]:
         page = self._formats[openmetrics]
+        collectors = self._registry.get_all()
+        # before the numbers: to read a breaker may be to see, and count, that it turns half-open
+        read = {one.name: one.get_all() for one in collectors if isinstance(one, Read)}
+        self._ledger.read()
+        reading = self._ledger.reading()
+        counts = {name: len(self._ledger.rows(name).labels) for name in self._families}
         lines: list[str] = []
-        for collector in self._registry.get_all():
-            page.family(lines, collector, self._orders.get(collector.name, ()))
+        for collector in collectors:
+            lines.append(page.head(collector))
+            if isinstance(collector, Read):
+                lines += page.read(collector, read[collector.name])
+            else:
+                family = self._families[collector.name]
+                for some in page.series(collector, family, reading, counts[family.name]):
+                    lines += some
+                    if len(lines) >= SLICE:
+                        yield "".join(lines).encode()
+                        lines = []
         if openmetrics:
             lines.append("# EOF\n")
-        return "".join(lines).encode(), OPENMETRICS if openmetrics else TEXT
+        yield "".join(lines).encode()
 
 
 class _Format:
     """One of the two formats, with the texts that do not change from scrape to scrape."""
 
-    def __init__(self, *, openmetrics: bool) -> None:
+    def __init__(self, *, openmetrics: bool, ledger: Ledger) -> None:
         self._openmetrics = openmetrics
+        self._ledger = ledger
         self._heads: dict[str, str] = {}
-        self._series: dict[str, dict[Any, str]] = {}
-        self._histograms: dict[str, dict[Any, tuple[str, ...]]] = {}
+        self._singles: dict[str, list[str]] = {}
+        self._histograms: dict[str, list[tuple[str, ...]]] = {}
 
-    def family(self, lines: list[str], collector: Collector, order: tuple[str, ...]) -> None:
-        """Append the lines of a family to the page."""
-        name = collector.name
-        head = self._heads.get(name)
+    def head(self, collector: Collector) -> str:
+        """Give the lines that stand before a family's samples."""
+        head = self._heads.get(collector.name)
         if head is None:
-            head = self._heads[name] = self._head(collector)
-        lines.append(head)
-        if isinstance(collector, Read):
-            for labels, value in collector.get_all():
-                lines.append(f"{sample(name, pairs(labels))} {number(value)}\n")
-        elif isinstance(collector, Histogram):
-            texts = self._histograms.setdefault(name, {})
-            for key, buckets in collector.values.store.items():
-                if key not in texts:
-                    texts[key] = self._histogram(name, ordered(key, order), buckets)
-                self._print(lines, texts[key], buckets)
+            head = self._heads[collector.name] = self._head(collector)
+        return head
+
+    def read(self, collector: Collector, samples: Iterable[tuple[Labels, Any]]) -> list[str]:
+        """Give the lines of samples that were read."""
+        name = collector.name
+        return [f"{sample(name, pairs(labels))} {number(value)}\n" for labels, value in samples]
+
+    def series(
+        self, collector: Collector, family: Family, reading: Reading, count: int
+    ) -> Iterator[list[str]]:
+        """Give the lines of the first `count` series of a family, some at a time."""
+        rows = self._ledger.rows(family.name)
+        if isinstance(collector, ObservedCollector):
+            yield from self._observed(collector, family, reading, count)
+            return
+        texts = self._singles.setdefault(family.name, [])
+        gauge = family.kind == "gauge"
+        for begin in range(0, count, SLICE):
+            end = min(begin + SLICE, count)
+            for labels in islice(rows.labels, len(texts), end):
+                texts.append(f"{sample(family.name, pairs(_named(family, labels)))} ")
+            some = zip(texts[begin:end], rows.places[begin:end], strict=True)
+            yield [f"{text}{number(reading.single(where, gauge=gauge))}\n" for text, where in some]
+
+    def _observed(
+        self, collector: ObservedCollector, family: Family, reading: Reading, count: int
+    ) -> Iterator[list[str]]:
+        rows = self._ledger.rows(family.name)
+        texts = self._histograms.setdefault(family.name, [])
+        width = width_of(family)
+        for index in range(count):
+            labels = rows.labels[index]
+            if index == len(texts):
+                texts.append(self._histogram(family, _named(family, labels)))
+            *counts, total = reading.several(rows.places[index], width)
+            shown = self._exemplars(collector, family, labels)
+            yield self._print(texts[index], counts, total, shown)
+
+    def _exemplars(
+        self, collector: ObservedCollector, family: Family, labels: tuple[str, ...]
+    ) -> list[str]:
+        """Give what follows each bucket's count; nothing where there are none."""
+        shown = collector.exemplars(labels) if self._openmetrics else None
+        return [exemplar(shown.get(bound)) for bound in (*family.buckets, inf)] if shown else []
+
+    def _print(
+        self, texts: tuple[str, ...], counts: list[float], total: float, shown: list[str]
+    ) -> list[str]:
+        sums = [int(count) for count in accumulate(counts)]
+        if shown:
+            buckets = zip(texts, sums, shown, strict=False)
+            lines = [f"{text}{count}{behind}\n" for text, count, behind in buckets]
         else:
-            kept = self._series.setdefault(name, {})
-            for key, value in collector.values.store.items():
-                if key not in kept:
-                    kept[key] = f"{sample(name, pairs(ordered(key, order)))} "
-                lines.append(f"{kept[key]}{value if type(value) is int else number(value)}\n")
+            lines = [f"{text}{count}\n" for text, count in zip(texts, sums, strict=False)]
+        return [*lines, f"{texts[-2]}{number(total)}\n", f"{texts[-1]}{sums[-1]}\n"]
 
     def _head(self, collector: Collector) -> str:
         name = collector.name
@@ -81,11 +154,11 @@ class _Format:
         text = escape_help(collector.doc, openmetrics=self._openmetrics)
         return f"# HELP {name} {text}\n# TYPE {name} {collector.kind.name}\n"
 
-    def _histogram(self, name: str, labels: Labels, buckets: Buckets) -> tuple[str, ...]:
+    def _histogram(self, family: Family, labels: Labels) -> tuple[str, ...]:
         """Give the text before each number: of the buckets, the sum, the count."""
-        own = pairs(labels)
+        name, own = family.name, pairs(labels)
         before = f"{own}," if own else ""
-        bounds = [self._bound(bound) for bound in buckets.buckets]
+        bounds = [self._bound(bound) for bound in (*family.buckets, inf)]
         return (
             *[f'{name}_bucket{{{before}le="{bound}"}} ' for bound in bounds],
             f"{sample(f'{name}_sum', own)} ",
@@ -97,23 +170,9 @@ class _Format:
             return repr(float(bound))  # OpenMetrics, "Canonical Numbers": 1.0, not 1
         return number(bound)
 
-    def _print(self, lines: list[str], texts: tuple[str, ...], buckets: Buckets) -> None:
-        counts = buckets.buckets
-        exemplars: Mapping[float, Exemplar] = buckets.exemplars if self._openmetrics else {}
-        if exemplars:
-            for text, (bound, count) in zip(texts, counts.items(), strict=False):
-                lines.append(f"{text}{count}{exemplar(exemplars.get(bound))}\n")
-        else:
-            lines.extend(
-                [f"{text}{count}\n" for text, count in zip(texts, counts.values(), strict=False)]
-            )
-        lines.append(f"{texts[-2]}{number(buckets.sum)}\n{texts[-1]}{counts[inf]}\n")
 
-
-def ordered(key: Any, order: tuple[str, ...]) -> Labels:
-    """Give the labels that a store's key stands for, in their family's order."""
-    labels: Labels = orjson.loads(key) if isinstance(key, bytes) else {}
-    return {name: labels[name] for name in order} if order else labels
+def _named(family: Family, labels: tuple[str, ...]) -> Labels:
+    return dict(zip(family.labels, labels, strict=True))
 
 
 def pairs(labels: Labels) -> str:
@@ -146,6 +205,8 @@ def escape_help(text: str, *, openmetrics: bool) -> str:
 
 def number(value: float) -> str:
     """Print a number: whole ones without a point."""
+    if type(value) is int:
+        return str(value)
     value = float(value)
     if isnan(value):
         return "NaN"

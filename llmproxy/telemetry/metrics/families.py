@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+Several: TypeAlias = Literal["sum", "host", "worker"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +13,9 @@ class Family:
     One metric.
 
     `labels` stand in the order in which they are printed, `buckets` are upper bounds, `help`
-    goes out with the scrape, and `rule` tells the reference when and what is counted.
+    goes out with the scrape, and `rule` tells the reference when and what is counted. `several` says
+    what is shown with several workers: their `sum`, what is known of the `host`, or each `worker`'s,
+    under a label of that name.
     """
 
     name: str
@@ -21,6 +24,7 @@ class Family:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     rule: str = ""
+    several: Several = "sum"
 
 
 REQUESTS = Family(
@@ -45,6 +49,7 @@ REQUEST_DURATION = Family(
 CIRCUIT_STATE = Family(
     name="llm_circuit_state",
     kind="gauge",
+    several="host",
     labels=("provider",),
     help="0 while the provider's circuit is closed, 1 while it is open or half-open.",
     rule="Read from the breakers at the scrape, for every configured provider from the start. With "
@@ -132,6 +137,7 @@ TRANSITIONS = Family(
 RETRY_BUDGET = Family(
     name="llm_retry_budget_left",
     kind="gauge",
+    several="host",
     labels=("provider",),
     help="Repeats and hedges that may be made at the provider now.",
     rule="Read at the scrape: the share of the first attempts of the last ten seconds, or the "
@@ -140,6 +146,7 @@ RETRY_BUDGET = Family(
 WAITING = Family(
     name="llm_requests_waiting",
     kind="gauge",
+    several="host",
     labels=("limit", "provider"),
     help="Requests that wait for a place.",
     rule="Read at the scrape: `limit` is `gateway` (`limits.in_flight`; no provider) or `provider` "
@@ -157,6 +164,7 @@ REFUSED = Family(
 KEYS_COOLING = Family(
     name="llm_keys_cooling",
     kind="gauge",
+    several="host",
     labels=("provider", "reason"),
     help="The provider's keys that are left alone for a while, for some model or for all.",
     rule="Read at the scrape. `rate_limited` passes by itself soon; `refused` (a 401), `exhausted` "
@@ -215,6 +223,23 @@ LOG_LINES_LOST = Family(
     rule="`queue_full`: standard error did not take them as fast as they came; `write_failed`: it "
     "refused them (full disk, closed pipe). Requests are served all the same.",
 )
+WORKERS = Family(
+    name="llm_workers",
+    kind="gauge",
+    labels=("state",),
+    help="Processes that serve, by what they are doing.",
+    rule="With several workers only, from their supervisor. `starting`, `ready`, or `leaving`: it "
+    "takes no new connections, and ends with its last request.",
+    several="host",
+)
+WORKER_RESTARTS = Family(
+    name="llm_worker_restarts_total",
+    kind="counter",
+    help="Workers that were started in the place of one that died.",
+    rule="With several workers only, from their supervisor. A reload and a stop count nothing. The "
+    "log has the reason.",
+    several="host",
+)
 
 FAMILIES: tuple[Family, ...] = (
     REQUESTS,
@@ -239,4 +264,6 @@ FAMILIES: tuple[Family, ...] = (
     EVENTS_SKIPPED,
     CONFIG_RELOADS,
     LOG_LINES_LOST,
+    WORKERS,
+    WORKER_RESTARTS,
 )

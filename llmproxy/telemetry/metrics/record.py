@@ -6,6 +6,7 @@ Observers count attempts; who opened the exchange's record counts the request, o
 values are taken as they come, durations that make no sense count as 0.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,11 +19,13 @@ from aioprometheus.collectors import Registry
 from ...core.errors import AllAttemptsFailed, Busy, KeyFault
 from ...core.exchange import Attempt, Clock, Cooling, Exchange, Outcome
 from ...core.usage import Usage
+from ...host.memory import Host
 from . import families
 from .exposition import Exposition
 from .families import FAMILIES
-from .runtime import register
-from .series import Counted, Exemplar, Observed, Read, Samples
+from .ledger import BUSY, Ledger
+from .runtime import Runtime
+from .series import Counted, Exemplar, Observed, Read, Samples, clean
 
 UNKNOWN = "unknown"
 OTHER = "other"
@@ -60,7 +63,8 @@ class Metrics:
 
     `circuits` gives each breaker's provider and whether it is closed, `budgets` the repeats left
     at each provider, `waiting` how many wait for a place at each ("": the gateway); they are
-    asked at each scrape. `wall` gives Unix time, for exemplars.
+    asked at each scrape. `wall` gives Unix time, for exemplars. With a `host` it is that of one of several
+    workers (make it a `HostMetrics`): it counts in its seat, and shows what all have counted.
     """
 
     def __init__(
@@ -71,8 +75,11 @@ class Metrics:
         cooling: Callable[[], Iterable[Cooling]],
         waiting: Callable[[], Iterable[tuple[str, int]]],
         wall: Clock = time.time,  # noqa: TID251  # the clock that is passed unless a test has one
+        host: Host | None = None,
     ) -> None:
         registry = Registry()
+        self._ledger = ledger = Ledger(FAMILIES, host)
+        self._numbers = ledger.numbers
         self._providers: tuple[str, ...] = ()
         self._max_models = 0
         self._circuits = circuits
@@ -81,35 +88,38 @@ class Metrics:
         self._waiting = waiting
         self._wall = wall
         self._known_models: set[str] = set()
-        self._direct_models = 0
         self._configured: set[str] = set()
-        self._lag = 0.0
         self._lines_lost: Callable[[], Mapping[str, int]] = dict
-        self._requests = Counted(families.REQUESTS, registry)
-        self._request_duration = Observed(families.REQUEST_DURATION, registry)
+        self._lost_before: dict[str, float] = {}
+        self._requests = Counted(families.REQUESTS, registry, ledger)
+        self._request_duration = Observed(families.REQUEST_DURATION, registry, ledger)
         # stands before the transitions: to read a breaker may be to see it turn half-open
         Read(families.CIRCUIT_STATE, self._circuit_states, registry)
-        self._retries = Counted(families.RETRIES, registry)
-        self._failovers = Counted(families.FAILOVERS, registry)
-        self._attempts = Counted(families.ATTEMPTS, registry)
-        self._attempt_duration = Observed(families.ATTEMPT_DURATION, registry)
-        self._first_token = Observed(families.FIRST_TOKEN, registry)
-        self._per_token = Observed(families.PER_TOKEN, registry)
-        self._tokens = Counted(families.TOKENS, registry)
-        self._in_flight = Counted(families.IN_FLIGHT, registry)
-        self._closes = Counted(families.REALTIME_CLOSES, registry)
-        self._skipped = Counted(families.EVENTS_SKIPPED, registry)
-        self._transitions = Counted(families.TRANSITIONS, registry)
-        self._reloads = Counted(families.CONFIG_RELOADS, registry)
+        self._retries = Counted(families.RETRIES, registry, ledger)
+        self._failovers = Counted(families.FAILOVERS, registry, ledger)
+        self._attempts = Counted(families.ATTEMPTS, registry, ledger)
+        self._attempt_duration = Observed(families.ATTEMPT_DURATION, registry, ledger)
+        self._first_token = Observed(families.FIRST_TOKEN, registry, ledger)
+        self._per_token = Observed(families.PER_TOKEN, registry, ledger)
+        self._tokens = Counted(families.TOKENS, registry, ledger)
+        self._in_flight = Counted(families.IN_FLIGHT, registry, ledger)
+        self._closes = Counted(families.REALTIME_CLOSES, registry, ledger)
+        self._skipped = Counted(families.EVENTS_SKIPPED, registry, ledger)
+        self._transitions = Counted(families.TRANSITIONS, registry, ledger)
+        self._reloads = Counted(families.CONFIG_RELOADS, registry, ledger)
         Read(families.KEYS_COOLING, self._keys_cooling, registry)
         Read(families.RETRY_BUDGET, self._budgets_left, registry)
         Read(families.WAITING, self._waiters, registry)
-        self._refused = Counted(families.REFUSED, registry)
-        self._hedges = Counted(families.HEDGES, registry)
-        self._hedge_waste = Counted(families.HEDGE_WASTE, registry)
-        Read(families.LOG_LINES_LOST, self._log_lines_lost, registry)
-        register(registry, self._take_lag)
-        self._exposition = Exposition(registry, FAMILIES)
+        self._refused = Counted(families.REFUSED, registry, ledger)
+        self._hedges = Counted(families.HEDGES, registry, ledger)
+        self._hedge_waste = Counted(families.HEDGE_WASTE, registry, ledger)
+        self._lost = Counted(families.LOG_LINES_LOST, registry, ledger)
+        if ledger.shared:
+            Counted(families.WORKERS, registry, ledger)
+            Counted(families.WORKER_RESTARTS, registry, ledger)
+        self._runtime = Runtime(registry, ledger)
+        self._exposition = Exposition(registry, FAMILIES, ledger)
+        self._scraping = asyncio.Lock()
 
     def cover(
         self,
@@ -130,9 +140,8 @@ class Metrics:
         """
         self._providers = tuple(providers)
         self._max_models = max_models
-        self._known_models -= self._configured
         self._configured = {model for model, _ in models}
-        self._known_models |= self._configured
+        self._known_models = self._configured | self._ledger.names
         self._start_at_zero(models, moves)
         for model, provider in hedged:
             for outcome in HEDGE_OUTCOMES:
@@ -203,16 +212,34 @@ class Metrics:
         self._reloads.add((result,))
 
     def loop_lag(self, seconds: float) -> None:
-        """Hear how late the event loop's timer was."""
-        self._lag = max(self._lag, seconds)
+        """Hear how late the event loop's timer was; to be told twice a second."""
+        self._runtime.tick(seconds)
+        if self._ledger.shared:
+            self._count_lost()
 
     def watch_log(self, lines_lost: Callable[[], Mapping[str, int]]) -> None:
         """Show from now on how many log lines were lost, by reason; it is asked at each scrape."""
         self._lines_lost = lines_lost
+        self._lost_before = {reason: self._lost.own((reason,)) for reason in lines_lost()}
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """Give the page for `/metrics` and its content type, as the Accept header prefers."""
-        return self._exposition.expose(accept)
+        self._count_lost()
+        page = self._exposition.expose(accept)
+        self._runtime.scraped()
+        return page
+
+    async def page(self, accept: str = "") -> tuple[bytes, str]:
+        """Give the same, in steps between which the loop has its turn."""
+        async with self._scraping:
+            self._count_lost()
+            slices, content_type = self._exposition.slices(accept)
+            page = bytearray()
+            for part in slices:
+                page += part
+                await asyncio.sleep(0)
+            self._runtime.scraped()
+            return bytes(page), content_type
 
     def _stream(
         self, exchange: Exchange, first: float, labels: tuple[str, str], trace_id: str | None
@@ -241,13 +268,21 @@ class Metrics:
         )
         if not accepted:
             return UNKNOWN
-        if len(self._known_models) >= self._max_models or len(model) > LONGEST_LABEL:
+        if len(model) > LONGEST_LABEL:
             return OTHER
-        if model.startswith(f"{route.targets[0].provider}/"):  # no wildcard of the operator's
-            if self._direct_models >= self._max_models // 2:
-                return OTHER
-            self._direct_models += 1
+        (model,) = clean((model,))
+        if self._ledger.shared:
+            self._ledger.read()  # names that other workers have given out
+            self._known_models |= self._ledger.names
+        if model in self._known_models:
+            return model
+        if len(self._known_models) >= self._max_models:
+            return OTHER
+        direct = model.startswith(f"{route.targets[0].provider}/")  # no wildcard of the operator's
+        if direct and len(self._ledger.direct) >= self._max_models // 2:
+            return OTHER
         self._known_models.add(model)
+        self._ledger.name(model, direct=direct)
         return model
 
     def _circuit_states(self) -> Samples:
@@ -297,12 +332,9 @@ class Metrics:
                 if usage is not None and (tokens := count(usage)) > 0:
                     self._hedge_waste.add((attempt.target.provider, model, kind), tokens)
 
-    def _log_lines_lost(self) -> Samples:
-        return [({"reason": reason}, count) for reason, count in self._lines_lost().items()]
-
-    def _take_lag(self) -> float:
-        lag, self._lag = self._lag, 0.0
-        return lag
+    def _count_lost(self) -> None:
+        for reason, count in self._lines_lost().items():
+            self._lost.set((reason,), self._lost_before[reason] + count)
 
     def _start_at_zero(
         self, models: Sequence[tuple[str, str]], moves: Sequence[tuple[str, str]]
@@ -330,6 +362,47 @@ class Metrics:
             self._requests.add((provider, status, model), 0)
         for (model, provider), (kind, _) in product(models, TOKEN_KINDS):
             self._tokens.add((provider, model, kind), 0)
+
+
+class HostMetrics(Metrics):
+    """The same for one of several workers: what belongs together is seen whole or not at all."""
+
+    def attempt_ended(self, exchange: Exchange, attempt: Attempt) -> None:
+        numbers = self._numbers
+        numbers[BUSY] += 1
+        super().attempt_ended(exchange, attempt)
+        numbers[BUSY] += 1
+
+    def exchange_finished(self, exchange: Exchange) -> None:
+        numbers = self._numbers
+        numbers[BUSY] += 1
+        super().exchange_finished(exchange)
+        numbers[BUSY] += 1
+
+
+class Attendance:
+    """What the supervisor counts: how many workers there are in each state, and its own deeds."""
+
+    def __init__(self, host: Host) -> None:
+        registry = Registry()
+        ledger = Ledger(FAMILIES, host)
+        self._workers = Counted(families.WORKERS, registry, ledger)
+        self._restarts = Counted(families.WORKER_RESTARTS, registry, ledger)
+        self._reloads = Counted(families.CONFIG_RELOADS, registry, ledger)
+        self._restarts.add((), 0)
+
+    def workers(self, states: Mapping[str, int]) -> None:
+        """Show how many workers are in each state."""
+        for state, count in states.items():
+            self._workers.set((state,), count)
+
+    def restarted(self) -> None:
+        """Count a worker that is started in the place of one that died."""
+        self._restarts.add(())
+
+    def reloaded(self, result: str) -> None:
+        """Count a reload of the configuration that ended in `success` or `failure`."""
+        self._reloads.add((result,))
 
 
 def _hedge_outcome(exchange: Exchange, last: Attempt) -> str:

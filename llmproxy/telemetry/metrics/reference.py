@@ -1,9 +1,9 @@
 """The reference of the metrics, `docs/metrics.md`, made from the families themselves."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .exposition import number
-from .families import FAMILIES, Family
+from .families import FAMILIES, Family, Several
 from .runtime import RUNTIME
 
 TOP = """\
@@ -37,6 +37,12 @@ buckets of the first five families are stable; others may gain labels in a minor
 - **Counters start at 0** where their labels are known beforehand, so that `rate()` does not miss
   the first step: per configured provider, model with its providers, and neighbouring pair of
   targets.
+- **Several workers** (`serve --workers`) show the same numbers, whichever of them is asked: sums over
+  all, exact at any moment, and counted on when a worker is replaced or killed. Which gauges are no
+  sums is said with each; what a process has of its own (`process_*`, `python_gc_*`, the event
+  loop's lag) has a label `worker` then, which comes first, and tells of the last half second at
+  worst. A worker that is killed takes with it what it had not counted yet: requests whose answers
+  were under way. Exemplars are those of the worker that answers the scrape.
 - **Exemplars** come in OpenMetrics only, on the buckets of `llm_request_duration_seconds` and
   `llm_time_to_first_token_seconds`, for requests with a valid `traceparent`: they carry its
   trace id. Prometheus stores them with `--enable-feature=exemplar-storage`.
@@ -81,6 +87,13 @@ The last bucket of `llm_request_duration_seconds` ends at 30 seconds, so no quan
 more than 30; `llm_attempt_duration_seconds` goes up to 600.
 """
 
+SEVERAL: Mapping[Several, str] = {
+    "sum": "their sum.",
+    "host": "of all of them together, the same whoever is asked.",
+    "worker": "each of them, under a label `worker`.",
+}
+SHORTLY: Mapping[Several, str] = {"sum": "sum", "host": "one", "worker": "each, by `worker`"}
+
 
 def markdown() -> str:
     """Give the whole page."""
@@ -106,6 +119,7 @@ def _described(family: Family) -> str:
         "Labels": ", ".join(f"`{label}`" for label in family.labels),
         "Buckets, in seconds": ", ".join(number(bound) for bound in family.buckets),
         "What and when": family.rule,
+        "With several workers": SEVERAL[family.several] if family.kind == "gauge" else "",
     }
     lines = [f"- {name}: {fact}" for name, fact in facts.items() if fact]
     return "\n".join([f"### `{family.name}`\n", f"{family.help}\n", *lines, ""])
@@ -113,7 +127,9 @@ def _described(family: Family) -> str:
 
 def _table(families: Iterable[Family]) -> list[str]:
     rows = [
-        f"| `{family.name}` | {family.kind} | {', '.join(family.labels)} | {family.help} |"
+        f"| `{family.name}` | {family.kind} | {', '.join(family.labels)} | "
+        f"{SHORTLY[family.several]} | {family.help} |"
         for family in families
     ]
-    return ["| metric | type | labels | meaning |", "|---|---|---|---|", *rows, ""]
+    head = "| metric | type | labels | with several workers | meaning |"
+    return [head, "|---|---|---|---|---|", *rows, ""]

@@ -21,6 +21,7 @@ from llmproxy.telemetry.metrics.exposition import (
     wants_openmetrics,
 )
 from llmproxy.telemetry.metrics.families import Family
+from llmproxy.telemetry.metrics.ledger import Ledger
 from llmproxy.telemetry.metrics.series import Counted, Exemplar, Observed, Read
 
 WANTS_OPENMETRICS = "application/openmetrics-text"
@@ -48,8 +49,8 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 read_openmetrics: Callable[[str], Iterable[Metric]] = openmetrics.text_string_to_metric_families
 
 
-def page(registry: Registry, accept: str = "") -> str:
-    return Exposition(registry, FAMILIES).expose(accept)[0].decode()
+def page(registry: Registry, ledger: Ledger, accept: str = "") -> str:
+    return Exposition(registry, FAMILIES, ledger).expose(accept)[0].decode()
 
 
 def samples(families: Iterable[Metric]) -> list[Sample]:
@@ -57,13 +58,13 @@ def samples(families: Iterable[Metric]) -> list[Sample]:
 
 
 def test_text_prints_bounds_as_the_contract_has_them_then_sum_then_count() -> None:
-    registry = Registry()
-    series = Observed(HISTOGRAM, registry).at(("a",))
+    registry, ledger = Registry(), Ledger(FAMILIES)
+    series = Observed(HISTOGRAM, registry, ledger).at(("a",))
 
     series.observe(0.5)
     series.observe(7.25)
 
-    assert page(registry) == (
+    assert page(registry, ledger) == (
         "# HELP h_seconds H.\n"
         "# TYPE h_seconds histogram\n"
         'h_seconds_bucket{p="a",le="0.1"} 0\n'
@@ -76,57 +77,59 @@ def test_text_prints_bounds_as_the_contract_has_them_then_sum_then_count() -> No
 
 
 def test_labels_stand_in_the_order_of_their_family() -> None:
-    registry = Registry()
+    registry, ledger = Registry(), Ledger(FAMILIES)
 
-    Counted(COUNTER, registry).add(("x", "y"))
+    Counted(COUNTER, registry, ledger).add(("x", "y"))
 
-    assert 'c_total{to="x",from="y"} 1\n' in page(registry)
+    assert 'c_total{to="x",from="y"} 1\n' in page(registry, ledger)
 
 
 def test_openmetrics_names_the_family_without_total_and_ends_with_eof() -> None:
-    registry = Registry()
-    Counted(COUNTER, registry).add(("x", "y"))
+    registry, ledger = Registry(), Ledger(FAMILIES)
+    Counted(COUNTER, registry, ledger).add(("x", "y"))
 
-    text = page(registry, WANTS_OPENMETRICS)
+    text = page(registry, ledger, WANTS_OPENMETRICS)
 
     assert text == ("# HELP c H.\n# TYPE c counter\n" + 'c_total{to="x",from="y"} 1\n' + "# EOF\n")
 
 
 def test_openmetrics_prints_bounds_as_floats() -> None:
-    registry = Registry()
-    Observed(HISTOGRAM, registry).at(("a",))
+    registry, ledger = Registry(), Ledger(FAMILIES)
+    Observed(HISTOGRAM, registry, ledger).at(("a",))
 
-    text = page(registry, WANTS_OPENMETRICS)
+    text = page(registry, ledger, WANTS_OPENMETRICS)
 
     assert 'le="1.0"' in text
     assert 'le="+Inf"' in text
 
 
 def test_exemplars_stand_in_openmetrics_only() -> None:
-    registry = Registry()
-    series = Observed(HISTOGRAM, registry).at(("a",))
+    registry, ledger = Registry(), Ledger(FAMILIES)
+    series = Observed(HISTOGRAM, registry, ledger).at(("a",))
     series.observe(0.5)
 
     series.show(Exemplar("ab" * 16, 0.5, 1700000000.25))
 
     line = 'h_seconds_bucket{p="a",le="1.0"} 1 # {trace_id="%s"} 0.5 1700000000.250\n' % ("ab" * 16)
-    assert line in page(registry, WANTS_OPENMETRICS)
-    assert "trace_id" not in page(registry)
+    assert line in page(registry, ledger, WANTS_OPENMETRICS)
+    assert "trace_id" not in page(registry, ledger)
     (found,) = [
-        s for s in samples(read_openmetrics(page(registry, WANTS_OPENMETRICS))) if s.exemplar
+        s
+        for s in samples(read_openmetrics(page(registry, ledger, WANTS_OPENMETRICS)))
+        if s.exemplar
     ]
     assert found.exemplar is not None
     assert found.exemplar.labels == {"trace_id": "ab" * 16}
 
 
 def test_a_hostile_model_name_forges_no_series() -> None:
-    registry = Registry()
+    registry, ledger = Registry(), Ledger(FAMILIES)
     name = 'a"} 1\nc_total{to="forged",from="x"} 99\n#\\'
 
-    Counted(COUNTER, registry).add((name, "y"))
+    Counted(COUNTER, registry, ledger).add((name, "y"))
 
     for read, accept in ((read_text, ""), (read_openmetrics, WANTS_OPENMETRICS)):
-        (sample,) = samples(read(page(registry, accept)))
+        (sample,) = samples(read(page(registry, ledger, accept)))
         assert sample.labels == {"to": name, "from": "y"}
 
 
@@ -134,15 +137,15 @@ def test_a_hostile_model_name_forges_no_series() -> None:
 def test_any_text_and_number_is_read_back_as_it_was(
     first: str, second: str, described: str, value: float, seconds: float
 ) -> None:
-    registry = Registry()
-    Counted(COUNTER, registry).add((first, second), 3)
-    Counted(GAUGE, registry).add((first,), value)
-    Observed(HISTOGRAM, registry).at((second,)).observe(seconds)
+    registry, ledger = Registry(), Ledger(FAMILIES)
+    Counted(COUNTER, registry, ledger).add((first, second), 3)
+    Counted(GAUGE, registry, ledger).add((first,), value)
+    Observed(HISTOGRAM, registry, ledger).at((second,)).observe(seconds)
     noted = Family(name="noted", kind="gauge", help=described)
     Read(noted, lambda: [({}, value)], registry)
 
     for read, accept in ((read_text, ""), (read_openmetrics, WANTS_OPENMETRICS)):
-        families = {family.name: family for family in read(page(registry, accept))}
+        families = {family.name: family for family in read(page(registry, ledger, accept))}
         found = {sample.name: sample for sample in samples(families.values())}
         assert found["c_total"].labels == {"to": first, "from": second}
         assert found["c_total"].value == 3
@@ -154,18 +157,18 @@ def test_any_text_and_number_is_read_back_as_it_was(
 
 @given(st.text(string.printable + "é\u2028"))
 def test_a_help_text_is_read_back_as_it_was(described: str) -> None:
-    registry = Registry()
+    registry, ledger = Registry(), Ledger(FAMILIES)
 
     Read(Family(name="g", kind="gauge", help=described), lambda: [({}, 1)], registry)
 
-    (family,) = read_openmetrics(page(registry, WANTS_OPENMETRICS))
+    (family,) = read_openmetrics(page(registry, ledger, WANTS_OPENMETRICS))
     assert family.documentation.strip() == described.strip()  # the parser drops outer blanks
 
 
 def test_a_later_scrape_shows_later_numbers_and_new_series() -> None:
-    registry = Registry()
-    counted = Counted(COUNTER, registry)
-    exposition = Exposition(registry, FAMILIES)
+    registry, ledger = Registry(), Ledger(FAMILIES)
+    counted = Counted(COUNTER, registry, ledger)
+    exposition = Exposition(registry, FAMILIES, ledger)
     counted.add(("a", "b"))
     exposition.expose()
 
@@ -215,7 +218,7 @@ def test_the_accept_header_chooses_the_format(accept: str, wanted: bool) -> None
 
 
 def test_the_content_type_says_which_format_it_is() -> None:
-    exposition = Exposition(Registry(), ())
+    exposition = Exposition(Registry(), (), Ledger(()))
 
     assert exposition.expose("")[1] == TEXT
     assert exposition.expose(WANTS_OPENMETRICS)[1] == OPENMETRICS

@@ -9,14 +9,26 @@ from aioprometheus.collectors import Registry
 
 from llmproxy import __version__
 from llmproxy.telemetry.metrics.exposition import Exposition
-from llmproxy.telemetry.metrics.runtime import RUNTIME, register, runtime
+from llmproxy.telemetry.metrics.ledger import FIRST, PID, Ledger
+from llmproxy.telemetry.metrics.runtime import RUNTIME, Runtime, runtime
 from tests.support.metrics import Numbers
+
+PROCESS = 4711
+WROTE = (*[0.0] * PID, PROCESS, *[0.0] * FIRST)  # what a process has in its seat
+
+
+def folder(proc: Path) -> Path:
+    """Make a `/proc` with a folder for the process, in which there is nothing yet."""
+    (proc / "self").mkdir()
+    (proc / "self/stat").touch()
+    (proc / str(PROCESS)).mkdir()
+    return proc / str(PROCESS)
 
 
 def scrape() -> Numbers:
-    registry = Registry()
-    register(registry, lambda: 0.25)
-    return Numbers.parse(Exposition(registry, ()).expose()[0].decode())
+    registry, ledger = Registry(), Ledger(())
+    Runtime(registry, ledger).tick(0.25)
+    return Numbers.parse(Exposition(registry, (), ledger).expose()[0].decode())
 
 
 def test_the_process_shows_itself_under_the_usual_names() -> None:
@@ -56,30 +68,26 @@ def test_build_info_and_loop_lag_are_shown() -> None:
 
 
 def test_without_proc_its_families_are_left_out(tmp_path: Path) -> None:
-    names = {family.name for family, _ in runtime(lambda: 0.0, tmp_path)}
+    names = {family.name for family, _ in runtime(tmp_path)}
 
     assert "process_cpu_seconds_total" in names
     assert names.isdisjoint({"process_open_fds", "process_resident_memory_bytes"})
 
 
 def test_a_file_that_cannot_be_opened_leaves_its_sample_out(tmp_path: Path) -> None:
-    (tmp_path / "self").mkdir()
-    (tmp_path / "self/stat").touch()
-    readers = {family.name: read for family, read in runtime(lambda: 0.0, tmp_path)}
+    folder(tmp_path)
+    readers = {family.name: read for family, read in runtime(tmp_path)}
 
-    (tmp_path / "self/stat").unlink()
-
-    assert list(readers["process_resident_memory_bytes"]()) == []
-    assert list(readers["process_open_fds"]()) == []
+    assert list(readers["process_resident_memory_bytes"](WROTE)) == []
+    assert list(readers["process_open_fds"](WROTE)) == []
 
 
 def test_a_command_name_with_brackets_and_blanks_is_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "self").mkdir()
     fields = " ".join(["S", *["0"] * 19, "4096", "7"])
-    (tmp_path / "self/stat").write_text(f"1 (a) b) {fields}\n")
-    readers = {family.name: read for family, read in runtime(lambda: 0.0, tmp_path)}
+    (folder(tmp_path) / "stat").write_text(f"1 (a) b) {fields}\n")
+    readers = {family.name: read for family, read in runtime(tmp_path)}
 
-    ((_, size),) = readers["process_virtual_memory_bytes"]()
+    ((_, size),) = readers["process_virtual_memory_bytes"](WROTE)
 
     assert size == 4096
 
@@ -87,4 +95,4 @@ def test_a_command_name_with_brackets_and_blanks_is_passed_over(tmp_path: Path) 
 def test_every_family_is_in_the_reference_s_list() -> None:
     described = {family.name for family in RUNTIME}
 
-    assert {family.name for family, _ in runtime(lambda: 0.0)} <= described
+    assert {family.name for family, _ in runtime()} <= described

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmproxy.telemetry.metrics.families import Family
+from llmproxy.telemetry.metrics.ledger import Ledger
 from llmproxy.telemetry.metrics.series import Buckets, Counted, Exemplar, Observed
 
 REQUESTS = Family(name="requests_total", kind="counter", help="H.", labels=("b", "a"))
@@ -17,8 +18,8 @@ SECONDS = Family(
 
 
 def test_the_collector_finds_what_was_counted() -> None:
-    registry = Registry()
-    counted = Counted(REQUESTS, registry)
+    registry, ledger = Registry(), Ledger((REQUESTS, SECONDS))
+    counted = Counted(REQUESTS, registry, ledger)
 
     counted.add(("x", "y"))
     counted.add(("x", "y"), 2)
@@ -29,8 +30,8 @@ def test_the_collector_finds_what_was_counted() -> None:
 
 
 def test_bound_series_and_the_collector_s_own_calls_meet() -> None:
-    registry = Registry()
-    counted = Counted(REQUESTS, registry)
+    registry, ledger = Registry(), Ledger((REQUESTS, SECONDS))
+    counted = Counted(REQUESTS, registry, ledger)
     collector = registry.get("requests_total")
     assert isinstance(collector, Counter)
 
@@ -41,8 +42,8 @@ def test_bound_series_and_the_collector_s_own_calls_meet() -> None:
 
 
 def test_labels_that_are_no_unicode_are_counted_all_the_same() -> None:
-    registry = Registry()
-    counted = Counted(REQUESTS, registry)
+    registry, ledger = Registry(), Ledger((REQUESTS, SECONDS))
+    counted = Counted(REQUESTS, registry, ledger)
 
     counted.add(("\ud800", "y"))
     counted.add(("\udfff", "y"))
@@ -52,21 +53,23 @@ def test_labels_that_are_no_unicode_are_counted_all_the_same() -> None:
 
 @given(st.lists(st.floats(min_value=0, max_value=10)))
 def test_buckets_are_those_of_the_library(values: list[float]) -> None:
-    ours = Buckets((0.1, 1, 2.5))
+    registry, ledger = Registry(), Ledger((SECONDS,))
+    series = Observed(SECONDS, registry, ledger).at(("a",))
     theirs = histogram.Histogram(0.1, 1, 2.5)
 
     for value in values:
-        ours.observe(value)
+        series.observe(value)
         theirs.observe(value)
 
+    ours = registry.get("seconds").values[{"provider": "a"}]
     assert ours.buckets == theirs.buckets
     assert (ours.sum, ours.observations) == (theirs.sum, theirs.observations)
 
 
 def test_the_histogram_collector_reads_our_buckets() -> None:
-    registry = Registry()
+    registry, ledger = Registry(), Ledger((REQUESTS, SECONDS))
 
-    Observed(SECONDS, registry).at(("a",)).observe(1.0)
+    Observed(SECONDS, registry, ledger).at(("a",)).observe(1.0)
 
     collector = registry.get("seconds")
     assert isinstance(collector, Histogram)
@@ -81,7 +84,7 @@ def test_the_histogram_collector_reads_our_buckets() -> None:
 
 
 def test_the_latest_exemplar_of_a_bucket_is_kept() -> None:
-    buckets = Buckets((0.1, 1))
+    buckets = Buckets((0.1, 1), [0.0] * 4, 0)
 
     buckets.show(Exemplar("a", 0.5, 1.0))
     buckets.show(Exemplar("b", 0.6, 2.0))
