@@ -18,8 +18,9 @@ not be better the fourth time.
 
 A reload reads the configuration here, within a time limit, and then replaces one worker after
 another: the new one is ready before the old one leaves. If the first does not become ready the old
-configuration stays; afterwards it is in force, whatever happens to single workers. Addresses do not
-change, for the sockets are open.
+configuration stays; afterwards it comes to all, whatever happens to single workers. It is said to be
+done when nobody can ask an old worker anything more. Addresses do not change, for the sockets are
+open.
 
 SIGTERM and SIGINT have all workers drain, a second one ends their grace. When the supervisor itself
 is gone its channels end, and the workers drain: nothing is left behind.
@@ -97,7 +98,8 @@ class Roll:
     config: Config
     result: Reloaded
     asked: list[tuple[Channel, int]]
-    begun: bool = False  # its first worker was ready: it is in force
+    begun: bool = False  # its first worker was ready: there is no way back
+    former: set[int] = field(default_factory=set)  # who may still be asked something, with the old
     starting: Worker | None = None
     place: Place | None = None
 
@@ -377,6 +379,8 @@ class Supervisor:
         for message in messages:
             if message.get("is") == "ready":
                 self._is_ready(worker)
+            elif message.get("is") == "left":
+                self._has_left(worker)
             elif message.get("ask") == "reload":
                 self._asked.append((worker.channel, message["as"]))
                 self._reload_wanted = not self._stopping
@@ -397,6 +401,10 @@ class Supervisor:
                 event(logger, logging.INFO, "admin", url=_url(self._doors.admin))
             announce(_url(self._doors.api), self._config, workers=len(self._places))
 
+    def _has_left(self, worker: Worker) -> None:
+        if self._roll is not None:
+            self._roll.former.discard(worker.pid)
+
     def _kill_if_there(self, worker: Worker) -> None:
         with suppress(ProcessLookupError):
             os.kill(worker.pid, signal.SIGKILL)
@@ -414,6 +422,7 @@ class Supervisor:
 
     def _has_gone(self, worker: Worker, status: int) -> None:
         now = time.monotonic()
+        self._has_left(worker)
         self._memory.vacate(worker.seat)
         vacate(self._memory.seat(worker.seat).numbers)
         with suppress(KeyError, ValueError):
@@ -488,8 +497,10 @@ class Supervisor:
             if place.worker is None or place.worker.config is not roll.config
         ]
         if not old:
-            self._roll = None
-            self._answer(roll.asked, roll.result)
+            if not roll.former:
+                self._roll = None
+                self._told(roll.result)
+                self._answer(roll.asked, roll.result)
             return
         roll.place = old[0]
         if now >= roll.place.due:
@@ -502,13 +513,13 @@ class Supervisor:
         former, place.worker, place.deaths = place.worker, worker, 0
         roll.starting = roll.place = None
         if former is not None:
+            roll.former.add(former.pid)
             self._send_away(former, "leave")
         if not roll.begun:
             roll.begun = True
             self._config = roll.config
             for warning in roll.config.warnings:
                 event(logger, logging.WARNING, "configuration", warning=warning)
-            self._told(roll.result)
         self._replace_next(roll, time.monotonic())
 
     def _roll_failed(self, roll: Roll, now: float) -> None:

@@ -8,7 +8,7 @@ the worker drains and ends as if it had been told to. A reload is the supervisor
 this worker for one is answered with what came of it.
 
 Who leaves takes no new connections. Those that are open end with their next answer, which says so;
-what is idle after a while is closed.
+what is idle after a while is closed, and the supervisor is told that nobody can ask here any more.
 """
 
 import asyncio
@@ -101,6 +101,7 @@ async def _serve(app: web.Application, config: Config, post: Post) -> None:
         if not orders.stop.is_set():
             assert isinstance(runner.server, GatewayServer)
             await _wind_down(runner.server, orders.stop)
+        post.channel.send({"is": "left"})
         services.lifecycle.stopping = True
         await drain(runner, services.lifecycle, config.server.grace, orders.hurry)
         await orders.answered()
@@ -116,6 +117,7 @@ async def _wind_down(server: GatewayServer, stop: asyncio.Event) -> None:
                 await stop.wait()
         if not server.connections:
             return
+    server.pre_shutdown()
 
 
 class Orders:

@@ -13,13 +13,13 @@ import pytest
 from llmproxy.testing.answers import openai_events
 from llmproxy.testing.provider import Provider, stream
 from tests.support.gateway import HELLO, ROOT, Command, model, provider
-from tests.support.wire import Client
+from tests.support.metrics import Numbers
+from tests.support.wire import Client, ask
 
 from .conftest import Serve
 
 PATH = "/v1/chat/completions"
-STREAM = {"model": "gpt-4", "messages": HELLO, "stream": True}
-READY = r'"worker ready","worker":(\d+),"pid":(\d+)'
+STREAM = {"messages": HELLO, "stream": True}
 
 
 def one(openai: Provider, more: str = "") -> str:
@@ -67,11 +67,11 @@ class Streams:
         self.clients: list[Client] = []
         self._stack = stack
 
-    async def open(self, gateway: Command, count: int) -> None:
+    async def open(self, gateway: Command, count: int, model: str = "gpt-4") -> None:
         """Open so many more, each to its first words."""
         for _ in range(count):
             client = await self._stack.enter_async_context(Client(gateway.port))
-            await client.post(PATH, STREAM)
+            await client.post(PATH, STREAM | {"model": model})
             await client.head()
             self.clients.append(client)
 
@@ -105,12 +105,14 @@ async def test_signals_to_the_whole_group_let_streams_finish_and_end_with_0(
 
 async def refusing(gateway: Command) -> None:
     """Return once nobody listens any more: each process closes its own end of the socket."""
-    async with asyncio.timeout(10):
-        try:
-            while True:
+    async with asyncio.timeout(20):
+        while True:
+            try:
                 await gateway.get("/livez")
-        except OSError:
-            return
+            except ConnectionRefusedError:
+                return
+            except (ConnectionError, EOFError):  # the last that was taken, and let go
+                continue
 
 
 async def test_a_second_signal_ends_the_grace_of_all(
@@ -142,6 +144,176 @@ async def test_workers_do_not_outlive_their_supervisor_but_end_what_they_began(
 
     assert whole
     await gone(*workers)
+
+
+class Load:
+    """Clients that keep their connections and ask, one request after another, until told to stop."""
+
+    def __init__(self, gateway: Command, clients: int) -> None:
+        self.answered = 0
+        self.failed = 0
+        self.models = ["gpt-4"]
+        self._gateway = gateway
+        self._over = False
+        self._more = asyncio.Event()
+        self._clients = [asyncio.ensure_future(self._ask()) for _ in range(clients)]
+
+    async def reach(self, more: int) -> None:
+        """Return once so many more have been answered."""
+        wanted = self.answered + more
+        while self.answered < wanted:
+            self._more.clear()
+            await self._more.wait()
+
+    async def end(self) -> None:
+        """Have each client finish what it has begun."""
+        self._over = True
+        await asyncio.gather(*self._clients)
+
+    async def _ask(self) -> None:
+        while not self._over:
+            async with Client(self._gateway.port) as client:
+                try:
+                    while await self._once(client) and not self._over:
+                        pass
+                except (ConnectionError, EOFError):
+                    self.failed += 1
+
+    async def _once(self, client: Client) -> bool:
+        """Make one request; False where the connection ends with its answer."""
+        await client.post(PATH, {"model": self.models[-1], "messages": HELLO})
+        answer = await client.answer()
+        assert answer.complete
+        assert answer.status == 200, answer.body
+        self.answered += 1
+        self._more.set()
+        return answer.headers.get("connection") != "close"
+
+
+MOCK = '[providers.mock]\nkind = "mock"\n' + model("gpt-4", "mock/m")
+SUCCESS = {"provider": "mock", "status": "success"}
+
+
+def exact(numbers: Numbers) -> float:
+    """Return how many requests were counted, after checking that all families agree."""
+    count = numbers.sum("llm_requests_total", **SUCCESS)
+    assert numbers.value("llm_request_duration_seconds_count", **SUCCESS) == count
+    bucket = "llm_request_duration_seconds_bucket"
+    assert numbers.value(bucket, le="+Inf", **SUCCESS) == count
+    return count
+
+
+async def test_of_a_worker_killed_under_load_only_what_it_held_is_lost_and_sums_never_fall(
+    serve: Serve,
+) -> None:
+    gateway = await serve(MOCK, "--workers", "2")
+    load = Load(gateway, 12)
+    await load.reach(100)
+    before = exact(await gateway.numbers())
+    first, second = processes(gateway)
+
+    os.kill(first, signal.SIGKILL)
+    await gateway.says(rf'"worker died".*"pid":{first}')
+    between = exact(await gateway.numbers())
+    await gateway.says(rf'"worker ready","worker":\d+,"pid":(?!{first}|{second})')
+    await load.reach(100)
+    after = exact(await gateway.numbers())
+    await load.end()
+    pages = [await gateway.numbers() for _ in range(8)]
+
+    assert 0 < before <= between < after
+    assert load.failed <= 12
+    counted = {exact(page) for page in pages}
+    assert len(counted) == 1  # whichever worker was asked
+    # an answer may have gone out in the moment before it would have been counted
+    assert load.answered - 12 <= counted.pop() <= load.answered + load.failed
+    for page in pages:
+        assert page.value("llm_requests_in_flight", provider="mock") == 0
+        assert page.value("llm_worker_restarts_total") == 1
+        assert page.value("llm_workers", state="ready") == 2
+        assert page.counted("process_cpu_seconds_total").keys() == {
+            frozenset({("worker", "0")}),
+            frozenset({("worker", "1")}),
+        }
+
+
+async def test_two_gateways_on_one_host_count_apart_and_exactly(
+    tmp_path: Path, serve: Serve
+) -> None:
+    (tmp_path / "other").mkdir()
+    one = await serve(MOCK, "--workers", "2")
+    async with Command(tmp_path / "other", MOCK, "--workers", "3") as other:
+        for gateway, count in ((one, 30), (other, 20)):
+            await asyncio.gather(*(gateway.chat() for _ in range(count)))
+        # an answer is counted once its last byte has gone out
+        counts = [await gateway.ended(count) for gateway, count in ((one, 30), (other, 20))]
+        again = [await gateway.numbers() for gateway in (one, other) for _ in range(5)]
+
+    assert [exact(page) for page in counts] == [30, 20]
+    assert [exact(page) for page in again] == [30] * 5 + [20] * 5
+
+
+async def test_a_reload_replaces_workers_one_by_one_and_fails_nobody(
+    serve: Serve, openai: Provider, streams: Streams
+) -> None:
+    text = MOCK + provider("openai", openai.url) + model("slow", "openai/gpt-4")
+    gateway = await serve(text, "--workers", "2")
+    await streams.open(gateway, 4, model="slow")
+    load = Load(gateway, 8)
+    await load.reach(50)
+    before, former = exact(await gateway.numbers()), processes(gateway)
+
+    (gateway.folder / "gateway.toml").write_text(text + model("new", "mock/m"))
+    gateway.signal(signal.SIGHUP)
+    await gateway.says(r'reloaded","changes":\["models.new: added"\]')
+    for _ in range(2):
+        ready = rf'"worker ready","worker":\d+,"pid":(?!{"|".join(map(str, former))})(\d+)'
+        former.append(int((await gateway.says(ready))[1]))
+    load.models.append("new")
+    await load.reach(50)
+    after = exact(await gateway.numbers())
+    await load.end()
+    whole = await streams.whole()
+    await gone(*former[:2])
+    numbers = await gateway.ended(load.answered + 4)
+
+    assert load.failed == 0
+    assert whole
+    assert before < after
+    assert exact(numbers) == load.answered
+    assert numbers.value("llm_config_reload_total", result="success") == 1
+    assert numbers.value("llm_worker_restarts_total") == 0
+    assert set(processes(gateway)) == set(former[2:])
+
+
+ADMIN = '[admin]\nport = 0\nkey = "env:OPERATORS_KEY"\n'
+
+
+async def test_a_reload_asked_of_any_worker_answers_with_what_came_of_it(serve: Serve) -> None:
+    gateway = await serve(ADMIN + MOCK, "--workers", "2")
+    port = int((await gateway.says(r'"admin","url":"http://127.0.0.1:(\d+)'))[1])
+    workers, file = processes(gateway), gateway.folder / "gateway.toml"
+    key = {"authorization": "Bearer sk-operators-key"}
+
+    file.write_text(ADMIN + MOCK + "[retry]\nmax_atempts = 1\n")
+    bad = await asyncio.gather(*(ask(port, "/admin/reload", {}, key) for _ in range(4)))
+    unchanged = processes(gateway)
+    moved = ADMIN.replace("port = 0", "port = 1")
+    file.write_text(moved + MOCK + '[logging]\nlevel = "error"\n')
+    good = await asyncio.gather(*(ask(port, "/admin/reload", {}, key) for _ in range(4)))
+
+    assert {answer.status for answer in bad} == {422}
+    assert all(b"retry.max_atempts: unknown key" in answer.body for answer in bad)
+    assert unchanged == workers
+    # those that came while one was under way are answered by the next, which finds nothing new
+    assert {answer.status for answer in good} == {200}
+    told = [answer.json for answer in good]
+    assert {"changes": ['logging.level: "info" → "error"'], "needs_restart": MOVED} in told
+    assert all(one["needs_restart"] == MOVED for one in told)
+    await gone(*workers)
+
+
+MOVED = ["admin.port: 0 → 1"]
 
 
 async def test_workers_that_die_at_their_start_end_the_gateway_with_1(tmp_path: Path) -> None:
