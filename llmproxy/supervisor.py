@@ -47,7 +47,17 @@ from .core.exchange import Json
 from .host.channel import Channel
 from .host.memory import Host, Memory
 from .plan import PATIENCE, check_doors, tell_reload
-from .serve import BACKLOG, FAILED, LAST_WORDS, LOOK, announce, cannot_listen, look_at, url_of
+from .serve import (
+    BACKLOG,
+    FAILED,
+    LAST_WORDS,
+    LOOK,
+    announce,
+    cannot_listen,
+    look_at,
+    loop_factory,
+    url_of,
+)
 from .server.services import Reloaded
 from .telemetry.log import DirectWriter, event, rendering
 from .telemetry.metrics.ledger import vacate
@@ -208,6 +218,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to stop; gives the exit status."""
+        loop_factory()  # what it imports is imported once
         gc.collect()
         gc.freeze()  # what the workers have in common stays in common
         with self._listening_to_signals(), self._selector:

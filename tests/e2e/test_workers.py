@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -316,22 +315,50 @@ async def test_a_reload_asked_of_any_worker_answers_with_what_came_of_it(serve: 
 MOVED = ["admin.port: 0 → 1"]
 
 
-async def test_workers_that_die_at_their_start_end_the_gateway_with_1(tmp_path: Path) -> None:
-    broken = (
-        "import sys; from llmproxy import cli, supervisor; supervisor.work = lambda *_: 3;"
-        "sys.exit(cli.main(['serve', '--workers', '2', '--port', '0']))"
-    )
+BROKEN = """
+import llmproxy.supervisor
 
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-c", broken),
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
+work = llmproxy.supervisor.work
+llmproxy.supervisor.work = lambda config, post: 3 if config.server.grace == 7 else work(config, post)
+"""
+WITH_BROKEN = MOCK + "[server]\ngrace = 7\n"
 
-    assert process.returncode == 1
-    assert output.count(b"worker died") >= 3
-    assert b"no worker can start" in output
+
+@pytest.fixture
+def broken(tmp_path: Path) -> dict[str, str]:
+    """An environment in which workers die at their start where the grace is seven seconds."""
+    (tmp_path / "sitecustomize.py").write_text(BROKEN)
+    return {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+
+
+async def test_a_configuration_with_which_no_worker_starts_leaves_the_old_ones_serving(
+    serve: Serve, broken: dict[str, str]
+) -> None:
+    gateway = await serve(MOCK, "--workers", "2", "--watch", **broken)
+    workers = processes(gateway)
+
+    (gateway.folder / "gateway.toml").write_text(WITH_BROKEN)
+    await gateway.says("no worker could start with it")
+    between, answered = processes(gateway), await gateway.chat()
+    (gateway.folder / "gateway.toml").write_text(MOCK + model("new", "mock/m"))
+    await gateway.says('"configuration reloaded"')
+    later = await gateway.chat("new")
+
+    assert between == workers
+    assert (answered.status, later.status) == (200, 200)
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_config_reload_total", result="failure") == 1
+    assert numbers.value("llm_config_reload_total", result="success") == 1
+
+
+async def test_workers_that_die_at_their_start_end_the_gateway_with_1(
+    tmp_path: Path, broken: dict[str, str]
+) -> None:
+    gateway = Command(tmp_path, WITH_BROKEN, "--workers", "2", env=broken)
+
+    with pytest.raises(AssertionError, match="it ended"):
+        await gateway.__aenter__()
+
+    assert await gateway.exited() == 1
+    assert sum("worker died" in line for line in gateway.lines) >= 3
+    assert any("no worker can start" in line for line in gateway.lines)

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager, nullcontext
 from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import pytest
 from hypothesis import example, given
@@ -29,6 +29,7 @@ from llmproxy.core.exchange import Attempt, Call, Exchange, Outcome, Principal, 
 from llmproxy.core.usage import Usage
 from llmproxy.telemetry.log import (
     CAPACITY,
+    DirectWriter,
     EventRecord,
     LogWriter,
     RequestLog,
@@ -629,6 +630,76 @@ def test_a_terminal_made_non_blocking_by_another_loses_nothing() -> None:
 
     assert received.getvalue().count(b"\n") == 300
     assert writer.lost() == {"queue_full": 0, "write_failed": 0}
+
+
+@pytest.mark.parametrize("size", [100, 900, 3900])
+def test_lines_of_workers_who_share_a_full_pipe_stay_whole(size: int) -> None:
+    reading, writing = os.pipe()
+    writers = [LogWriter(writing, json_line, logging.INFO, shared=True) for _ in range(2)]
+    for _ in range(100):
+        event(LOGGER, logging.INFO, "line", text="x" * size)
+    received = io.BytesIO()
+
+    def read() -> None:
+        while data := os.read(reading, 1000):
+            received.write(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    os.close(writing)
+    for writer in writers:
+        writer.close()
+    reader.join()
+    os.close(reading)
+
+    whole = [json.loads(line) for line in received.getvalue().splitlines()]
+    assert [line["text"] for line in whole] == ["x" * size] * 200
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_worker_s_lines_name_it(log: Path, form: Literal["json", "console"]) -> None:
+    with log.open("w") as stream, closing(configure("info", form, stream, worker=0)):
+        event(LOGGER, logging.INFO, "line", x=1)
+
+    line = log.read_text()
+    assert '"worker":0,"x":1' in line or "line worker=0 x=1" in line
+
+
+def test_a_process_without_threads_writes_each_line_at_once_and_puts_logging_back(
+    log: Path,
+) -> None:
+    before = (list(logging.root.handlers), logging.root.level, logging.getLogger("llmproxy").level)
+    threads = threading.active_count()
+
+    with log.open("w") as stream:
+        writer = DirectWriter(stream.fileno(), json_line)
+        writer.install("info")
+        event(LOGGER, logging.INFO, "one")
+        event(LOGGER, logging.DEBUG, "two")
+        logging.getLogger("other").warning("thr%s", "ee")
+        seen = [line["event"] for line in lines(log)]
+        writer.close()
+        event(LOGGER, logging.INFO, "four")
+
+    assert seen == [line["event"] for line in lines(log)] == ["one", "three"]
+    assert threading.active_count() == threads
+    after = (list(logging.root.handlers), logging.root.level, logging.getLogger("llmproxy").level)
+    assert after == before
+
+
+def test_without_threads_a_reader_that_has_stopped_costs_lines_and_no_time() -> None:
+    reading, writing = os.pipe()
+    writer = DirectWriter(writing, json_line)
+    writer.install("info")
+
+    for _ in range(300):
+        event(LOGGER, logging.INFO, "line", text="x" * 1000)
+
+    writer.close()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as left:
+        whole = [json.loads(line) for line in left]
+    assert 0 < len(whole) < 300
 
 
 def test_closing_puts_logging_back_as_it_was(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,9 @@ import pytest
 from llmproxy.core.errors import AllAttemptsFailed, GatewayBusy, KeyBusy, KeyFault, TargetBusy
 from llmproxy.core.exchange import Attempt, Cooling, Exchange, Outcome, Route, Target
 from llmproxy.core.usage import Usage
-from llmproxy.telemetry.metrics.record import LONGEST_LABEL, Metrics
+from llmproxy.host.memory import Host, Memory
+from llmproxy.telemetry.metrics.ledger import BUSY
+from llmproxy.telemetry.metrics.record import LONGEST_LABEL, Attendance, HostMetrics, Metrics
 from tests.support.metrics import Numbers
 
 A = Target(provider="openai", model="gpt-4")
@@ -25,13 +27,15 @@ def metrics(
     circuits: Iterable[tuple[str, bool]] = (),
     lag: float = 0.0,
     cooling: Iterable[Cooling] = (),
+    host: Host | None = None,
 ) -> Metrics:
-    made = Metrics(
+    made = (Metrics if host is None else HostMetrics)(
         circuits=lambda: circuits,
         budgets=lambda: [("openai", 7)],
         cooling=lambda: cooling,
         waiting=lambda: [("", 2), ("openai", 3)],
         wall=lambda: 1700000000.0,
+        host=host,
     )
     made.cover(
         providers=["openai", "anthropic"],
@@ -654,3 +658,87 @@ def test_a_request_without_a_hedge_counts_none_and_wastes_nothing() -> None:
 
     assert numbers(made).counted("llm_hedges_total") == {}
     assert numbers(made).counted("llm_hedge_wasted_tokens_total") == {}
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    """Memory of two workers and their supervisor."""
+    made = Memory(3)
+    yield made
+    made.close()
+
+
+def test_model_names_are_bounded_for_the_host(memory: Memory) -> None:
+    one = metrics(max_models=2, host=Host(memory, 0))
+    other = metrics(max_models=2, host=Host(memory, 1))
+
+    for made, name in ((one, "first"), (other, "second"), (other, "first"), (one, "gpt-4")):
+        play(made, exchange(A, route=route(name, configured=False)))
+
+    seen = numbers(one)
+    labels = {"provider": "openai", "status": "success"}
+    assert seen.value("llm_requests_total", model="first", **labels) == 2
+    assert seen.value("llm_requests_total", model="other", **labels) == 1
+    assert seen.value("llm_requests_total", model="gpt-4", **labels) == 1
+    assert seen.value("llm_requests_total", model="second", **labels) is None
+
+
+def test_what_a_process_has_of_its_own_is_shown_for_each_worker(memory: Memory) -> None:
+    one = metrics(lag=0.2, host=Host(memory, 0))
+    other = metrics(lag=0.3, host=Host(memory, 1))
+
+    before, again = numbers(one), numbers(one)
+    other.loop_lag(0.1)  # the first since a scrape, whoever answered it
+    after = numbers(one)
+
+    lag = "llm_event_loop_lag_seconds"
+    assert [page.value(lag, worker="0") for page in (before, again, after)] == [0.2, 0, 0]
+    assert [page.value(lag, worker="1") for page in (before, again, after)] == [0.3, 0.3, 0.1]
+    for worker in "01":
+        assert (before.value("process_resident_memory_bytes", worker=worker) or 0) > 1 << 20
+        assert (before.value("process_cpu_seconds_total", worker=worker) or 0) > 0
+        assert before.value("python_gc_collections_total", worker=worker, generation="2")
+    assert len(before.counted("llm_build_info")) == 1
+
+
+def test_lost_log_lines_are_counted_on_by_who_takes_the_seat_over(memory: Memory) -> None:
+    witness = metrics(host=Host(memory, 1))
+    for lost in (3, 4):
+        made = metrics(host=Host(memory, 0))
+        made.watch_log(lambda lost=lost: {"queue_full": lost})  # type: ignore[misc]
+        made.loop_lag(0.0)
+
+    assert numbers(witness).value("llm_log_lines_lost_total", reason="queue_full") == 7
+
+
+def test_a_worker_marks_what_belongs_together(memory: Memory) -> None:
+    made = metrics(host=Host(memory, 0))
+    own = memory.seat(0).numbers
+    steps: list[float] = []
+
+    def wall() -> float:
+        steps.append(own[BUSY] % 2)
+        return 0.0
+
+    made._wall = wall
+    play(made, exchange(A, traceparent=TRACEPARENT))
+
+    assert steps == [1]
+    assert own[BUSY] % 2 == 0
+
+
+def test_the_supervisor_s_numbers_are_shown_by_the_workers(memory: Memory) -> None:
+    made = metrics(host=Host(memory, 0))
+    supervisor = Attendance(Host(memory, 2))
+
+    supervisor.workers({"ready": 2, "leaving": 1})
+    supervisor.workers({"ready": 1, "leaving": 0})
+    supervisor.restarted()
+    supervisor.reloaded("success")
+
+    seen = numbers(made)
+    assert seen.value("llm_workers", state="ready") == 1
+    assert seen.value("llm_workers", state="leaving") == 0
+    assert seen.value("llm_worker_restarts_total") == 1
+    assert seen.value("llm_config_reload_total", result="success") == 1
+    assert not numbers(metrics()).counted("llm_workers")
