@@ -63,7 +63,8 @@ def metrics() -> dict[str, Metric]:
     """Give every name that a scrape of the gateway shows; a histogram has three."""
     known = {"up": Metric(kind="gauge", labels=TARGET_LABELS)}
     for family in families():
-        labels = TARGET_LABELS | set(family.labels)
+        own = {"worker"} if family.several == "worker" else set()
+        labels = TARGET_LABELS | own | set(family.labels)
         if family.kind == "histogram":
             known[f"{family.name}_bucket"] = Metric(kind="counter", labels=labels | {"le"})
             known[f"{family.name}_sum"] = Metric(kind="counter", labels=labels)
