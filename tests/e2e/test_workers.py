@@ -13,7 +13,7 @@ from llmproxy.testing.answers import openai_events
 from llmproxy.testing.provider import Provider, stream
 from tests.support.gateway import HELLO, ROOT, Command, model, provider
 from tests.support.metrics import Numbers
-from tests.support.wire import Client, ask
+from tests.support.wire import Client, ask, request
 
 from .conftest import Serve
 
@@ -282,6 +282,9 @@ async def test_a_reload_replaces_workers_one_by_one_and_fails_nobody(
     assert exact(numbers) == load.answered
     assert numbers.value("llm_config_reload_total", result="success") == 1
     assert numbers.value("llm_worker_restarts_total") == 0
+    async with asyncio.timeout(20):  # the seats of those that have gone are empty
+        while len((await gateway.numbers()).counted("process_cpu_seconds_total")) > 2:
+            pass
     assert set(processes(gateway)) == set(former[2:])
 
 
@@ -299,7 +302,10 @@ async def test_a_reload_asked_of_any_worker_answers_with_what_came_of_it(serve: 
     unchanged = processes(gateway)
     moved = ADMIN.replace("port = 0", "port = 1")
     file.write_text(moved + MOCK + '[logging]\nlevel = "error"\n')
-    good = await asyncio.gather(*(ask(port, "/admin/reload", {}, key) for _ in range(4)))
+    async with Client(gateway.port) as idle:  # one worker leaves later than the other
+        await idle.send(request("GET", "/livez"))
+        await idle.answer()
+        good = await asyncio.gather(*(ask(port, "/admin/reload", {}, key) for _ in range(4)))
 
     assert {answer.status for answer in bad} == {422}
     assert all(b"retry.max_atempts: unknown key" in answer.body for answer in bad)

@@ -73,6 +73,7 @@ def test_a_successor_counts_on_from_where_the_seat_stood_and_holds_nothing(memor
 
     vacate(memory.seat(1).numbers)
     between = witness.numbers()
+    rows = memory.seat(1).table.since()
     successor = Worker(memory, 1)
     successor.requests.add(("a",))
     successor.open.add(("a",))
@@ -81,6 +82,7 @@ def test_a_successor_counts_on_from_where_the_seat_stood_and_holds_nothing(memor
     assert [one.value("requests_total", model="a") for one in (before, between, after)] == [5, 5, 6]
     assert [one.value("open", model="a") for one in (before, between, after)] == [4, 1, 2]
     assert successor.numbers() == after
+    assert memory.seat(1).table.since() == rows  # it found them, and made none of its own
 
 
 @given(
