@@ -171,7 +171,7 @@ class RequestLog:
         if not self._requests.isEnabledFor(level):
             return
         if self._writer is not None:
-            line = {
+            line: dict[str, Any] = {
                 "ts": _timestamp(time.time()),  # noqa: TID251  # as a record's own
                 "level": "info" if advice is None else "warning",
                 "logger": self._requests.name,

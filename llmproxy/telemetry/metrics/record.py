@@ -268,21 +268,24 @@ class Metrics:
         )
         if not accepted:
             return UNKNOWN
+        # a direct name is one that no wildcard of the operator's allows
+        return self._admitted(model, direct=model.startswith(f"{route.targets[0].provider}/"))
+
+    def _admitted(self, model: str, *, direct: bool) -> str:
+        """Give the name, if the host has room for it."""
         if len(model) > LONGEST_LABEL:
             return OTHER
         (model,) = clean((model,))
         if self._ledger.shared:
             self._ledger.read()  # names that other workers have given out
             self._known_models |= self._ledger.names
-        if model in self._known_models:
-            return model
-        if len(self._known_models) >= self._max_models:
-            return OTHER
-        direct = model.startswith(f"{route.targets[0].provider}/")  # no wildcard of the operator's
-        if direct and len(self._ledger.direct) >= self._max_models // 2:
-            return OTHER
-        self._known_models.add(model)
-        self._ledger.name(model, direct=direct)
+        if model not in self._known_models:
+            if len(self._known_models) >= self._max_models or (
+                direct and len(self._ledger.direct) >= self._max_models // 2
+            ):
+                return OTHER
+            self._known_models.add(model)
+            self._ledger.name(model, direct=direct)
         return model
 
     def _circuit_states(self) -> Samples:

@@ -635,7 +635,7 @@ def test_a_terminal_made_non_blocking_by_another_loses_nothing() -> None:
 @pytest.mark.parametrize("size", [100, 900, 3900])
 def test_lines_of_workers_who_share_a_full_pipe_stay_whole(size: int) -> None:
     reading, writing = os.pipe()
-    writers = [LogWriter(writing, json_line, logging.INFO, shared=True) for _ in range(2)]
+    writers = [LogWriter(writing, json_line, logging.INFO, worker=number) for number in range(2)]
     for _ in range(100):
         event(LOGGER, logging.INFO, "line", text="x" * size)
     received = io.BytesIO()

@@ -194,7 +194,8 @@ def test_names_given_out_by_one_worker_are_known_to_all(memory: Memory) -> None:
     one, other = Worker(memory, 0), Worker(memory, 1)
 
     one.ledger.name("a")
+    one.ledger.name("p/b", direct=True)
     other.ledger.read()
 
-    assert other.ledger.names == {"a"}
-    assert Worker(memory, 2).ledger.names == {"a"}
+    for ledger in (other.ledger, Worker(memory, 2).ledger):
+        assert (ledger.names, ledger.direct) == ({"a", "p/b"}, {"p/b"})
