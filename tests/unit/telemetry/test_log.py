@@ -658,11 +658,14 @@ def test_lines_of_workers_who_share_a_full_pipe_stay_whole(size: int) -> None:
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_a_worker_s_lines_name_it(log: Path, form: Literal["json", "console"]) -> None:
-    with log.open("w") as stream, closing(configure("info", form, stream, worker=0)):
+    requests = RequestLog()
+    with log.open("w") as stream, closing(configure("info", form, stream, worker=0)) as writer:
+        requests.write_to(writer)
         event(LOGGER, logging.INFO, "line", x=1)
+        requests.exchange_finished(Exchange(id="1", started=0.0, path="/", dialect="openai_chat"))
 
-    line = log.read_text()
-    assert '"worker":0,"x":1' in line or "line worker=0 x=1" in line
+    named = '"worker":0,' if form == "json" else "worker=0 "
+    assert [named in line for line in log.read_text().splitlines()] == [True, True]
 
 
 def test_a_process_without_threads_writes_each_line_at_once_and_puts_logging_back(
