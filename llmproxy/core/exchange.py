@@ -233,7 +233,7 @@ class HttpRequest(NamedTuple):
         return self.headers if self.id is None else {**self.headers, REQUEST_ID: self.id}
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, eq=False)  # not kw_only: that takes twice the time, with each request
 class Attempt:
     """
     One try at one target. Times are monotonic, in seconds.
@@ -256,7 +256,7 @@ class Attempt:
     hedge: bool = False
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, eq=False)  # as above
 class Exchange:
     """
     The record of one request; the only mutable one.
@@ -288,9 +288,11 @@ class Exchange:
     started: float
     path: str
     dialect: str
+    method: str = "POST"
     endpoint: str = ""
     provider: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    traceparent: str | None = None
     deadline: float = inf
     ends_by: float = inf
     impatient: bool = False
@@ -300,8 +302,6 @@ class Exchange:
     regardless: bool = False
     beside: bool = False
     request: HttpRequest | None = None
-    method: str = "POST"
-    traceparent: str | None = None
     principal: Principal | None = None
     model: str | None = None
     stream: bool = False

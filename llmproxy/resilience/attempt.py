@@ -62,7 +62,7 @@ def attempt(
                 in_flight.settle()
                 raise
             cooldowns.began(target, exchange.key, now)
-            record = Attempt(target=target, started=now, key=exchange.key)
+            record = Attempt(target, now, exchange.key)
             exchange.attempts.append(record)
 
             def ended(error: BaseException | None) -> None:

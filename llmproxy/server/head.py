@@ -81,15 +81,15 @@ class Head:
     def exchange(self, now: float) -> Exchange:
         """Give the record of a request with this head."""
         return Exchange(
-            id=self._id or new_id(),
-            started=now,
-            method=self._method,
-            path=self._path,
-            dialect=self._dialect,
-            endpoint=self._endpoint,
-            provider=self._provider,
-            headers=self._headers,
-            traceparent=self._traceparent,
+            self._id or new_id(),
+            now,
+            self._path,
+            self._dialect,
+            self._method,
+            self._endpoint,
+            self._provider,
+            self._headers,
+            self._traceparent,
         )
 
     def admit(self, request: web.Request, via: str) -> Principal:

@@ -19,6 +19,7 @@ DIALECT: Final = "openai_chat"
 END_MARK: Final = b"[DONE]"
 USAGE: Final = b'"usage"'
 PING: Final = b": ping\n\n"
+CACHED: Final = ("prompt_cache_hit_tokens", "cached_tokens")  # DeepSeek's and Kimi's
 
 
 def opening(event: Event, body: Any) -> Opening:
@@ -70,19 +71,20 @@ def usage(counts: Json) -> Usage | None:
     """Read a usage object; the prompt's tokens include the cached, the answer's the reasoning."""
     if "prompt_tokens" not in counts and "completion_tokens" not in counts:
         return None
-    prompt = part(counts, "prompt_tokens_details")
-    reasoning = count(part(counts, "completion_tokens_details").get("reasoning_tokens"))
+    prompt, said = counts.get("prompt_tokens_details"), counts.get("completion_tokens_details")
+    reasoning = count(said.get("reasoning_tokens")) if isinstance(said, dict) else 0
     read, written = count(counts.get("prompt_tokens")), count(counts.get("completion_tokens"))
-    if count(counts.get("total_tokens")) == read + written + reasoning:
+    if reasoning and count(counts.get("total_tokens")) == read + written + reasoning:
         written += reasoning  # xAI counts it beside the answer
+    cached = count(prompt.get("cached_tokens")) if isinstance(prompt, dict) else 0
+    for name in () if cached else CACHED:
+        cached = cached or count(counts.get(name, 0))
     return Usage(
-        input_tokens=read,
-        output_tokens=written,
-        cache_read_input_tokens=count(prompt.get("cached_tokens"))
-        or count(counts.get("prompt_cache_hit_tokens"))  # DeepSeek
-        or count(counts.get("cached_tokens")),  # Kimi
-        cache_write_input_tokens=count(prompt.get("cache_write_tokens")),
-        reasoning_output_tokens=reasoning,
+        read,
+        written,
+        cached,
+        count(prompt.get("cache_write_tokens")) if isinstance(prompt, dict) else 0,
+        reasoning,
     )
 
 
