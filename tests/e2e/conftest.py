@@ -15,15 +15,19 @@ Serve: TypeAlias = Callable[..., Awaitable[Command]]
 Start: TypeAlias = Callable[[str], Awaitable[Gateway]]
 
 PINGED = '\n[server]\nping = "100ms"\n'
-GAP = 0.6  # seconds that an SDK waits between two reads: less than the silence
+GAP = 1.2  # seconds that an SDK waits between two reads: twelve pings, less than the silence
 PATIENT = {"x-llmproxy-timeout": "60"}
 
 
 class Silence(asyncio.Event):
-    """A move of a provider that says nothing for a while."""
+    """A move of a provider that says nothing for so many seconds."""
+
+    def __init__(self, seconds: float = 1.4) -> None:
+        super().__init__()
+        self._seconds = seconds
 
     async def wait(self) -> Literal[True]:
-        await asyncio.sleep(0.9)
+        await asyncio.sleep(self._seconds)
         return True
 
 

@@ -311,7 +311,7 @@ async def awaited(gateway: Gateway) -> str:
 async def test_a_failure_behind_the_pings_is_the_sdk_s_error(
     start: Start, both: str, anthropic: Provider
 ) -> None:
-    anthropic.then([Silence(), *answer(anthropic_error("told so"), status=400)])
+    anthropic.then([Silence(0.3), *answer(anthropic_error("told so"), status=400)])
     gateway = await start(both + PINGED)
     async with sdk.AsyncAnthropic(base_url=gateway.url, api_key="none", max_retries=0) as client:
         events = await client.messages.create(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import openai as sdk
 import pytest
@@ -309,14 +310,15 @@ async def test_all_providers_down_is_the_sdk_s_server_error(start: Start) -> Non
     assert caught.value.status_code == 502
 
 
-@pytest.mark.parametrize("numbered", [False, True])
 async def test_pings_keep_the_sdk_waiting_and_are_not_seen(
-    start: Start, both: str, openai: Provider, numbered: bool
+    start: Start, both: str, openai: Provider
 ) -> None:
     events = openai_events("Hel", "lo")
-    if numbered:  # an SDK that has seen an id takes each blank line for an event
-        events = [f"id: {number}\n".encode() + each for number, each in enumerate(events)]
-    openai.always = lambda _: hesitant(events, 2)
+    # an SDK that has seen an id takes each blank line for an event
+    numbered = [f"id: {number}\n".encode() + each for number, each in enumerate(events)]
+    openai.always = lambda request: hesitant(
+        numbered if request.json["model"] == "numbered" else events, 2
+    )
     gateway = await start(both + PINGED)
     client = sdk.OpenAI(
         base_url=f"{gateway.url}/v1",
@@ -326,47 +328,50 @@ async def test_pings_keep_the_sdk_waiting_and_are_not_seen(
         default_headers=PATIENT,
     )
 
-    with client:
+    loop = asyncio.get_running_loop()
+    with client, ThreadPoolExecutor(8) as pool:
         said = await asyncio.gather(
-            *(asyncio.to_thread(way, client) for way in WAYS), awaited(gateway)
+            *(loop.run_in_executor(pool, way, client, name) for way in WAYS for name in NAMES),
+            *(awaited(gateway, name) for name in NAMES),
         )
 
-    assert said == ["Hello"] * 5
+    assert said == ["Hello"] * 10
 
 
 def text(chunks: Iterable[ChatCompletionChunk]) -> str:
     return "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
 
 
-def streamed(client: sdk.OpenAI) -> str:
+def streamed(client: sdk.OpenAI, name: str) -> str:
     """Ask for a stream."""
-    return text(client.chat.completions.create(model="gpt-4", messages=HI, stream=True))
+    return text(client.chat.completions.create(model=name, messages=HI, stream=True))
 
 
-def streamed_raw(client: sdk.OpenAI) -> str:
+def streamed_raw(client: sdk.OpenAI, name: str) -> str:
     """Ask for the response, and parse it."""
-    raw = client.chat.completions.with_raw_response.create(model="gpt-4", messages=HI, stream=True)
+    raw = client.chat.completions.with_raw_response.create(model=name, messages=HI, stream=True)
     return text(raw.parse())
 
 
-def streamed_open(client: sdk.OpenAI) -> str:
+def streamed_open(client: sdk.OpenAI, name: str) -> str:
     """Ask for the response, and read it as it comes."""
     with client.chat.completions.with_streaming_response.create(
-        model="gpt-4", messages=HI, stream=True
+        model=name, messages=HI, stream=True
     ) as response:
         return text(response.parse())
 
 
-def helped(client: sdk.OpenAI) -> str:
+def helped(client: sdk.OpenAI, name: str) -> str:
     """Use the helper."""
-    with client.chat.completions.stream(model="gpt-4", messages=HI) as helper:
+    with client.chat.completions.stream(model=name, messages=HI) as helper:
         return helper.get_final_completion().choices[0].message.content or ""
 
 
 WAYS = (streamed, streamed_raw, streamed_open, helped)
+NAMES = ("openai/plain", "openai/numbered")
 
 
-async def awaited(gateway: Gateway) -> str:
+async def awaited(gateway: Gateway, name: str) -> str:
     """Use the helper of the async client."""
     async with (
         sdk.AsyncOpenAI(
@@ -376,7 +381,7 @@ async def awaited(gateway: Gateway) -> str:
             timeout=GAP,
             default_headers=PATIENT,
         ) as client,
-        client.chat.completions.stream(model="gpt-4", messages=HI) as helper,
+        client.chat.completions.stream(model=name, messages=HI) as helper,
     ):
         return (await helper.get_final_completion()).choices[0].message.content or ""
 
@@ -385,7 +390,7 @@ async def test_a_failure_behind_the_pings_is_the_sdk_s_error(
     start: Start, both: str, openai: Provider
 ) -> None:
     refusal = openai_error("told so", code="context_length_exceeded")
-    openai.then([Silence(), *answer(refusal, status=400)])
+    openai.then([Silence(0.3), *answer(refusal, status=400)])
     gateway = await start(both + PINGED)
     async with sdk.AsyncOpenAI(
         base_url=f"{gateway.url}/v1", api_key="none", max_retries=0
