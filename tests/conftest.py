@@ -2,7 +2,9 @@
 
 import gc
 import os
+from collections.abc import Generator
 
+import pytest
 from hypothesis import settings
 
 # A loaded machine is no reason to fail a property, and the same code gives the same result.
@@ -12,7 +14,12 @@ settings.register_profile("thorough", deadline=None, max_examples=5_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
-def pytest_collection_finish() -> None:
-    """Leave what was imported and collected alone: a million objects that stay until the end."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spare the collector what is imported and collected, a million objects that stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
