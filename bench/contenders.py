@@ -8,21 +8,18 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from . import peers
 from .processes import ProgramFailed, free_port, log_tail, running
+from .setting import DIRECT, FOLDER, LLMPROXY, NGINX, PLAIN, WORKERS, Contender, Setting
 
-FOLDER = Path(__file__).resolve().parent
 START_SECONDS = 30.0
+PEER_START_SECONDS = 120.0
 POLL_SECONDS = 0.002
 ANSWER_SECONDS = 5.0
-
-DIRECT = "direct"
-NGINX = "nginx"
-PLAIN = "plain"
-LLMPROXY = "llmproxy"
 
 NGINX_CONF = """\
 {user}worker_processes 1;
@@ -76,32 +73,23 @@ kind = "openai"
 base_url = "http://127.0.0.1:{provider_port}/v1"
 api_key = "bench"
 
+[providers.messages]
+kind = "anthropic"
+base_url = "http://127.0.0.1:{provider_port}"
+api_key = "bench"
+
 [models."bench"]
+targets = ["bench/bench"]
+
+[models."across"]
+targets = ["messages/bench"]
+"""
+LLMPROXY_MODEL = """
+[models."bench-{number:03}"]
 targets = ["bench/bench"]
 """
 
 REQUEST = json.dumps({"model": "bench", "messages": [{"role": "user", "content": "Awake?"}]})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What the contenders of a run have in common."""
-
-    folder: Path  # for configurations and logs
-    python: str  # runs plain and llmproxy
-    provider_port: int
-    log_level: str  # of llmproxy
-    cpus: frozenset[int]  # where a contender runs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contender:
-    """A contender that answers."""
-
-    name: str
-    port: int
-    pid: int | None  # None: the direct call, which costs nothing
-    cold_start_seconds: float | None
 
 
 def find_nginx() -> str | None:
@@ -119,35 +107,42 @@ def started(name: str, setting: Setting) -> Iterator[Contender]:
     port = free_port()
     log = setting.folder / f"{name}.log"
     command = COMMANDS[name](setting, port)
+    headers = peers.headers(name, setting)
+    patience = PEER_START_SECONDS if name in peers.NAMES else START_SECONDS
     begun = time.monotonic()
     with running(command, cpus=set(setting.cpus), log=log, cwd=FOLDER.parent) as process:
-        _await_answer(name, port, process, log)
-        cold_start = time.monotonic() - begun
-        yield Contender(name=name, port=port, pid=process.pid, cold_start_seconds=cold_start)
+        contender = Contender(
+            name=name, port=port, pid=process.pid, cold_start_seconds=None, headers=headers
+        )
+        _await_answer(contender, process, log, patience)
+        yield replace(contender, cold_start_seconds=time.monotonic() - begun)
 
 
-def _await_answer(name: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    seen = "nothing"
+def _await_answer(
+    contender: Contender, process: subprocess.Popen[bytes], log: Path, patience: float
+) -> None:
+    deadline = time.monotonic() + patience
+    name, seen = contender.name, "nothing"
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ProgramFailed(f"{name} ended with {process.returncode}:\n{log_tail(log)}")
         try:
-            status = _ask(port)
-        except OSError as error:
+            status = _ask(contender)
+        except (OSError, http.client.HTTPException) as error:
             seen = str(error)
         else:
             if status == 200:
                 return
             seen = f"status {status}"
         time.sleep(POLL_SECONDS)
-    raise ProgramFailed(f"{name} gave no answer in {START_SECONDS:.0f} s: {seen}\n{log_tail(log)}")
+    raise ProgramFailed(f"{name} gave no answer in {patience:.0f} s: {seen}\n{log_tail(log)}")
 
 
-def _ask(port: int) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
+def _ask(contender: Contender) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", contender.port, timeout=ANSWER_SECONDS)
+    headers = {"content-type": "application/json", "authorization": "Bearer bench"}
+    headers |= dict(line.split(": ", 1) for line in contender.headers)
     try:
-        headers = {"content-type": "application/json", "authorization": "Bearer bench"}
         connection.request("POST", "/v1/chat/completions", REQUEST, headers)
         return connection.getresponse().status
     finally:
@@ -172,16 +167,21 @@ def _plain(setting: Setting, port: int) -> list[str]:
 
 
 def _llmproxy(setting: Setting, port: int) -> list[str]:
-    config = setting.folder / "llmproxy.toml"
-    config.write_text(
-        LLMPROXY_CONFIG.format(
-            port=port, provider_port=setting.provider_port, log_level=setting.log_level
-        )
+    config = setting.folder / f"llmproxy-{port}.toml"
+    text = LLMPROXY_CONFIG.format(
+        port=port, provider_port=setting.provider_port, log_level=setting.log_level
     )
+    models = [LLMPROXY_MODEL.format(number=number) for number in range(setting.models)]
+    config.write_text("".join((text, *models)))
     return [setting.python, "-m", "llmproxy", "serve", "--config", str(config)]
 
 
+def _workers(setting: Setting, port: int) -> list[str]:
+    return [*_llmproxy(setting, port), "--workers", str(setting.workers)]
+
+
 COMMANDS: Mapping[str, Callable[[Setting, int], list[str]]] = MappingProxyType(
-    {NGINX: _nginx, PLAIN: _plain, LLMPROXY: _llmproxy}
+    {NGINX: _nginx, PLAIN: _plain, LLMPROXY: _llmproxy, WORKERS: _workers, **peers.COMMANDS}
 )
-NAMES = (DIRECT, *COMMANDS)
+NAMES = (DIRECT, NGINX, PLAIN, LLMPROXY)
+"""What a run measures unless it is told otherwise."""

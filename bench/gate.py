@@ -9,9 +9,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .contenders import PLAIN
 from .figures import FIGURES, Round
 from .report import TIMES, ratios_of
+from .setting import PLAIN
 
 ALLOWANCE = 1.6
 LEAST_ROUNDS = 3
@@ -23,7 +23,7 @@ class NoVerdict(Exception):
 
 def paired(rounds: Sequence[Round]) -> dict[str, list[float]]:
     """The ratios of each gated figure, one for each round that has both contenders' values."""
-    return {f.key: ratios_of(rounds, f, PLAIN) for f in FIGURES if f.gated}
+    return {f.key: ratios_of(rounds, f.key, PLAIN) for f in FIGURES if f.gated}
 
 
 def unjudged(rounds: Sequence[Round]) -> list[str]:
@@ -50,14 +50,21 @@ def read(file: Path) -> dict[str, float]:
         raise NoVerdict(f"{file}: {error!r}; write it with --record") from error
 
 
+def told(rounds: Sequence[Round], recorded: Mapping[str, float]) -> list[str]:
+    """A line for each gated figure: its ratios, the recorded one, and the most that it may be."""
+    return [_line(key, ratios, recorded[key]) for key, ratios in paired(rounds).items()]
+
+
 def judge(rounds: Sequence[Round], recorded: Mapping[str, float]) -> list[str]:
-    """A line for each figure that is over in every round; none when the gate is passed."""
-    over = []
-    for key, ratios in paired(rounds).items():
-        most = recorded[key] * ALLOWANCE
-        if len(ratios) >= LEAST_ROUNDS and min(ratios) > most:
-            told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-            over.append(
-                f"{key}: {told} {TIMES} {PLAIN}; recorded {recorded[key]:.2f}, most {most:.2f}"
-            )
-    return over
+    """The lines of the figures that are over in every round; none when the gate is passed."""
+    return [
+        _line(key, ratios, recorded[key])
+        for key, ratios in paired(rounds).items()
+        if len(ratios) >= LEAST_ROUNDS and min(ratios) > recorded[key] * ALLOWANCE
+    ]
+
+
+def _line(key: str, ratios: Sequence[float], recorded: float) -> str:
+    each = ", ".join(f"{ratio:.2f}" for ratio in ratios) or "no"
+    most = recorded * ALLOWANCE
+    return f"{key}: {each} {TIMES} {PLAIN}; recorded {recorded:.2f}, most {most:.2f}"

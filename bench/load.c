@@ -1,24 +1,33 @@
-/* The load generator of the bench: chat completions over HTTP/1.1, one thread, epoll, loopback only.
+/* The load generator of the bench: chats over HTTP/1.1, one thread, epoll, loopback only.
  *
- * usage: load port=N [connections=N] [chunks=N] [rate=N] [once=0|1] [open=S] [warm=S] [seconds=S]
- *             [limit=S] [fault=NAME]
+ * usage: load port=N [dialect=openai|anthropic] [connections=N] [chunks=N] [rate=N] [padding=BYTES]
+ *             [answer=BYTES] [model=NAME] [models=N] [headers=LINES] [once=0|1] [open=S] [warm=S] [seconds=S] [count=N] [slow=BYTES]
+ *             [drain=0|1] [limit=S] [fault=NAME]
  *
  * Opens `connections` evenly over `open` seconds. chunks=0 asks for plain answers, otherwise for
  * streams of that many chunks at `rate` a second (0: as fast as they come). Without `once` each
- * connection asks again as soon as it has its answer; with it each asks one time.
+ * connection asks again as soon as it has its answer; with it each asks one time. A question has
+ * `padding` more letters, a plain answer is `answer` long (pattern.h). The model is `model` (bench),
+ * or with `models` that and "-000", "-001" and so on, in turn. anthropic asks for streams of
+ * Anthropic's messages. `headers` are further ones, complete lines.
  * When all connections are open (with `once`: have their first chunk) and `warm` seconds have
- * passed, it measures for `seconds`, then lets what is under way finish. `limit` bounds it all.
+ * passed, it measures for `seconds`, or until `count` answers have come, then lets what is under way
+ * finish (drain=0: leaves). `limit` bounds it all. With `slow` each connection takes so many bytes in
+ * 50 ms until the measured time has ended, and then the rest as fast as it can.
  *
  * Prints JSON lines: {"event":"begin",…} and {"event":"end",…} around the measured time, with the
- * answers and chunks so far and the streams open at that moment, and {"event":"done",…} with the
- * totals. Each answer is checked to its last byte: status, framing, id, the number of every
- * chunk, finish reason, usage, [DONE]. One that fails counts as an error of one of these kinds:
+ * answers and chunks so far and the streams open at that moment, with `slow` {"event":"sample",…}
+ * each half second between them, and {"event":"done",…} with the totals, the time to the first chunk
+ * and how long chunks of paced streams were under way in the measured time. Each answer is checked to
+ * its last byte: status, framing, id, the number of every chunk, finish reason, usage, [DONE] or
+ * message_stop. One that fails counts as an error of one of these kinds:
  *     connect   no connection, or closed before a byte of an answer
  *     status    not a 200
  *     cut       ended before its end
  *     wrong     not what was asked for
  *     late      not finished within the limit
- * The first error is told on standard error.
+ * The first error is told on standard error. With fault=short the question lacks a letter of those
+ * that it says it has; the other faults are the provider's (mock.c).
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -38,13 +47,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "pattern.h"
+
 #define MAX_HEAD (32u << 10)
-#define MAX_TEXT (4u << 20)
+#define MAX_TEXT (MAX_PATTERN + (1u << 20))
+#define SIP_EVERY (SECOND / 20)
+#define SAMPLE_EVERY (SECOND / 2)
+#define NARROW (16 << 10) /* the receive buffer of a slow reader */
 #define MOST_ERRORS 1000 /* a contender this broken needs no more load */
 #define SECOND 1000000000ull
 #define TICK 1000000 /* ns: how often openings and phases are looked at */
 #define ID_DIGITS 10
 #define ID_TEXT "chatcmpl-0000000000"
+#define NUMBER_DIGITS 8
+#define STAMP_DIGITS 13
+#define TEXT_LEN (NUMBER_DIGITS + ID_DIGITS + STAMP_DIGITS + 2)
+#define MODEL_DIGITS 3
 
 enum error { CONNECT, STATUS, CUT, WRONG, LATE, ERRORS };
 static const char *const ERROR_NAMES[ERRORS] = {"connect", "status", "cut", "wrong", "late"};
@@ -72,28 +90,35 @@ struct conn {
     size_t text_len, text_cap;
     /* its meaning */
     unsigned long number; /* of the next chunk */
-    int pending, finish, usage, done, wrong;
+    int begun, pending, finish, usage, done, wrong;
 };
 
 struct options {
-    unsigned port, connections, once;
-    unsigned long chunks, rate;
+    unsigned port, connections, once, drain, models;
+    unsigned long chunks, rate, padding, answer, count, slow;
     double open, warm, seconds, limit;
-    const char *fault;
+    const char *fault, *dialect, *model, *headers;
 };
 
 static struct options options = {
-    .connections = 1, .warm = 0, .seconds = 1, .limit = 60, .fault = "none"};
+    .connections = 1, .drain = 1, .seconds = 1, .limit = 60, .fault = "none", .dialect = "openai",
+    .model = "bench", .headers = ""};
+static int anthropic;
 static struct conn *conns;
-static char request[2048];
-static size_t request_len, id_at;
+static char *request, *pattern;
+static size_t request_len, id_at, model_at;
 static unsigned long long next_id = 1;
 static int poller;
 static enum phase phase = OPENING;
 static unsigned opened, open_streams;
 static unsigned long answers, chunks, errors, errors_of[ERRORS];
-static uint64_t started, phase_since, *first_tokens;
-static size_t first_tokens_len, first_tokens_cap;
+static uint64_t started, phase_since, read_at;
+
+struct times { /* ns */
+    uint64_t *of;
+    size_t len, cap;
+};
+static struct times first_tokens, transits;
 
 static void die(const char *what)
 {
@@ -162,37 +187,77 @@ static void fail(struct conn *c, enum error kind, const char *text, size_t len)
 
 static void write_request(void)
 {
-    char body[1024];
-    int len = snprintf(
-        body, sizeof body,
-        "{\"model\":\"bench\",\"messages\":[{\"role\":\"system\",\"content\":\"You are brief.\"},"
-        "{\"role\":\"user\",\"content\":\"What does this step cost, next to the same without?\"}],"
-        "\"temperature\":0.2,\"max_tokens\":256,\"stream\":%s"
-        "\"user\":\"bench:n=0000000000,chunks=%lu,rate=%lu,fault=%s\"}",
-        options.chunks ? "true,\"stream_options\":{\"include_usage\":true}," : "false,",
-        options.chunks, options.rate, options.fault);
-    int all = snprintf(request, sizeof request,
-                       "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:%u\r\n"
-                       "accept: application/json\r\ncontent-type: application/json\r\n"
-                       "user-agent: bench\r\nauthorization: Bearer bench\r\ncontent-length: %d\r\n\r\n%s",
-                       options.port, len, body);
+    const char *path = "chat/completions";
+    const char *question = "What does this step cost, next to the same without?";
+    char *body, wish[256], model[32];
+    int len, all, letters = (int)options.padding - (options.padding && !strcmp(options.fault, "short"));
+    snprintf(model, sizeof model, options.models ? "%s-000" : "%s", options.model);
+    snprintf(wish, sizeof wish, "bench:n=0000000000,chunks=%lu,rate=%lu,fault=%s,padding=%lu,answer=%lu",
+             options.chunks, options.rate, options.fault, options.padding, options.answer);
+    if (anthropic) {
+        path = "messages";
+        len = asprintf(&body,
+                       "{\"model\":\"%s\",\"max_tokens\":256,\"system\":\"You are brief. %s\","
+                       "\"messages\":[{\"role\":\"user\",\"content\":\"%s%.*s\"}],\"temperature\":0.2,"
+                       "\"stream\":true}",
+                       model, wish, question, letters, pattern);
+    } else {
+        len = asprintf(&body,
+                       "{\"model\":\"%s\",\"messages\":[{\"role\":\"system\",\"content\":\"You are brief. %s\"},"
+                       "{\"role\":\"user\",\"content\":\"%s%.*s\"}],"
+                       "\"temperature\":0.2,\"max_tokens\":256,\"stream\":%s}",
+                       model, wish, question, letters, pattern,
+                       options.chunks ? "true,\"stream_options\":{\"include_usage\":true}" : "false");
+    }
+    if (len < 0)
+        die("asprintf");
+    all = asprintf(&request,
+                   "POST /v1/%s HTTP/1.1\r\nhost: 127.0.0.1:%u\r\n"
+                   "accept: application/json\r\ncontent-type: application/json\r\n"
+                   "user-agent: bench\r\nauthorization: Bearer bench\r\n%s%scontent-length: %d\r\n\r\n%s",
+                   path, options.port, anthropic ? "anthropic-version: 2023-06-01\r\n" : "",
+                   options.headers, len, body);
+    if (all < 0)
+        die("asprintf");
+    free(body);
     request_len = (size_t)all;
     id_at = (size_t)(strstr(request, "bench:n=") - request) + strlen("bench:n=");
+    model_at = options.models ? (size_t)(strstr(request, model) - request) + strlen(options.model) + 1 : 0;
+}
+
+/* The one request of all, made that of a connection. */
+static void name_request(const struct conn *c)
+{
+    unsigned long long id = strtoull(c->id + strlen("chatcmpl-"), NULL, 10);
+    digits(request + id_at, ID_DIGITS, id);
+    if (model_at)
+        digits(request + model_at, MODEL_DIGITS, id % options.models);
+}
+
+static void watch_for(struct conn *c, uint32_t events)
+{
+    struct epoll_event e = {.events = events, .data.ptr = c};
+    epoll_ctl(poller, EPOLL_CTL_MOD, c->fd, &e);
+}
+
+/* A slow reader is not told of what came: it looks when it is time (`sip`). */
+static uint32_t readable(void)
+{
+    return options.slow && phase != DRAINING ? 0 : EPOLLIN;
 }
 
 static void send_request(struct conn *c)
 {
-    digits(request + id_at, ID_DIGITS, strtoull(c->id + strlen("chatcmpl-"), NULL, 10));
+    name_request(c);
     ssize_t n = send(c->fd, request + c->request_sent, request_len - c->request_sent, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN)
         return fail(c, CONNECT, strerror(errno), strlen(strerror(errno)));
     if (n > 0)
         c->request_sent += (size_t)n;
     int all = c->request_sent == request_len;
-    if (c->state == HEAD && all)
-        return;
-    struct epoll_event e = {.events = EPOLLIN | (all ? 0 : EPOLLOUT), .data.ptr = c};
-    epoll_ctl(poller, EPOLL_CTL_MOD, c->fd, &e);
+    if (c->state == HEAD && all && c->request_sent == (size_t)n)
+        return; /* in one go, and nothing else was watched for */
+    watch_for(c, readable() | (all ? 0 : EPOLLOUT));
     c->state = HEAD;
 }
 
@@ -201,7 +266,7 @@ static void expect_answer(struct conn *c)
     c->request_sent = c->text_len = c->trailer_len = 0;
     c->last = c->status = c->event_stream = c->bytes_seen = 0;
     c->number = 0;
-    c->pending = c->finish = c->usage = c->done = c->wrong = 0;
+    c->begun = c->pending = c->finish = c->usage = c->done = c->wrong = 0;
     c->attempted = 1;
     c->asked_at = now();
     digits(c->id + strlen("chatcmpl-"), ID_DIGITS, next_id++);
@@ -219,13 +284,15 @@ static void connect_and_ask(struct conn *c)
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_port = htons((uint16_t)options.port),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int on = 1;
+    int on = 1, narrow = NARROW;
     expect_answer(c);
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0)
         die("socket");
     c->state = CONNECTING;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (options.slow)
+        setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &narrow, sizeof narrow);
     struct epoll_event e = {.events = EPOLLIN | EPOLLOUT, .data.ptr = c};
     epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &e);
     if (connect(c->fd, (struct sockaddr *)&address, sizeof address) && errno != EINPROGRESS)
@@ -250,42 +317,97 @@ static int has(const char *text, size_t len, const char *part)
     return memmem(text, len, part, strlen(part)) != NULL;
 }
 
-static void first_token(struct conn *c)
+static void note(struct times *times, uint64_t time)
 {
-    open_streams++;
-    first_tokens = grown(first_tokens, &first_tokens_cap, first_tokens_len + 1, sizeof *first_tokens);
-    first_tokens[first_tokens_len++] = now() - c->asked_at;
+    times->of = grown(times->of, &times->cap, times->len + 1, sizeof *times->of);
+    times->of[times->len++] = time;
 }
 
-/* One event of a stream: the next chunk, the finish reason, the usage or [DONE], in that order. */
-static int event(struct conn *c, const char *text, size_t len)
+static uint64_t number_in(const char *at, int width)
 {
+    uint64_t value = 0;
+    while (width--)
+        value = value * 10 + (uint64_t)(*at++ - '0');
+    return value;
+}
+
+/* The text of a chunk: its number, which has to be the next one, the id, and when it was sent. */
+static int chunk(struct conn *c, const char *text, size_t len)
+{
+    if (len < TEXT_LEN || c->finish || number_in(text, NUMBER_DIGITS) != c->number ||
+        memcmp(text + NUMBER_DIGITS + 1, c->id + strlen("chatcmpl-"), ID_DIGITS))
+        return 0;
+    c->pending++;
+    if (!c->number++) {
+        open_streams++;
+        note(&first_tokens, now() - c->asked_at);
+    } else if (options.rate && phase == MEASURING) {
+        uint64_t sent = number_in(text + NUMBER_DIGITS + ID_DIGITS + 2, STAMP_DIGITS) * 1000;
+        note(&transits, read_at > sent ? read_at - sent : 0);
+    }
+    return 1;
+}
+
+static int string_of(const char *text, size_t len, const char *key, const char **value)
+{
+    const char *at = value_of(text, len, key);
+    *value = at ? at + 1 : NULL;
+    return at && *at == '"';
+}
+
+/* One event of a chat: the next chunk, the finish reason, the usage or [DONE], in that order. */
+static int chat_event(struct conn *c, const char *text, size_t len)
+{
+    const char *end = text + len, *value;
     if (len == 6 && !memcmp(text, "[DONE]", 6)) {
         c->done++;
         return c->finish && c->usage && c->done == 1;
     }
     if (c->done || !memmem(text, len, c->id, sizeof ID_TEXT - 1))
         return 0;
-    c->pending++;
-    const char *content = value_of(text, len, "\"content\"");
-    if (content && text + len - content > 9 && *content == '"') {
-        if (strtoul(content + 1, NULL, 10) != c->number || c->finish)
-            return 0;
-        if (!c->number++)
-            first_token(c);
-        return 1;
+    if (string_of(text, len, "\"content\"", &value)) {
+        int role_alone = value < end && *value == '"' && !c->number && has(text, len, "\"role\"");
+        return role_alone || chunk(c, value, (size_t)(end - value));
     }
+    c->pending++;
     const char *reason = value_of(text, len, "\"finish_reason\"");
     if (reason && *reason == '"') {
         c->finish++;
         return c->number == options.chunks && c->finish == 1;
     }
-    const char *usage = value_of(text, len, "\"usage\"");
-    if (usage && *usage == '{' && has(text, len, "\"total_tokens\"")) {
+    value = value_of(text, len, "\"usage\"");
+    if (value && *value == '{' && has(text, len, "\"total_tokens\"")) {
         c->usage++;
         return c->finish && c->usage == 1;
     }
     return 0;
+}
+
+/* One event of a message; of those that count only the end of the text and the usage are no chunk. */
+static int message_event(struct conn *c, const char *text, size_t len)
+{
+    const char *end = text + len, *value;
+    if (has(text, len, "\"message_start\"")) {
+        c->begun++;
+        return c->begun == 1 && has(text, len, c->id + strlen("chatcmpl-"));
+    }
+    if (!c->begun || c->done)
+        return 0;
+    if (has(text, len, "\"content_block_delta\""))
+        return string_of(text, len, "\"text\"", &value) && chunk(c, value, (size_t)(end - value));
+    if (has(text, len, "\"content_block_stop\"")) {
+        c->pending++;
+        return !c->finish++ && c->number == options.chunks;
+    }
+    if (has(text, len, "\"message_delta\"")) {
+        c->pending++;
+        return c->finish && !c->usage++ && has(text, len, "\"end_turn\"") && has(text, len, "\"output_tokens\"");
+    }
+    if (has(text, len, "\"message_stop\"")) {
+        c->done++;
+        return c->finish && c->usage;
+    }
+    return !c->number && (has(text, len, "\"content_block_start\"") || has(text, len, "\"ping\""));
 }
 
 static void line(struct conn *c, const char *text, size_t len)
@@ -300,7 +422,7 @@ static void line(struct conn *c, const char *text, size_t len)
     if (len < 5 || memcmp(text, "data:", 5) || c->wrong)
         return;
     size_t skip = 5 + (len > 5 && text[5] == ' ');
-    if (!event(c, text + skip, len - skip)) {
+    if (!(anthropic ? message_event : chat_event)(c, text + skip, len - skip)) {
         c->wrong = 1;
         fail(c, WRONG, text, len);
     }
@@ -336,13 +458,27 @@ static void payload(struct conn *c, const char *bytes, size_t len)
         keep(c, bytes, (size_t)(end - bytes));
 }
 
+/* What stands after the letters that were asked for; NULL when they did not all come. */
+static const char *after_letters(const struct conn *c)
+{
+    if (!options.answer)
+        return c->text;
+    const char *at = memmem(c->text, c->text_len, pattern, MARK);
+    if (!at || (size_t)(c->text + c->text_len - at) <= options.answer ||
+        memcmp(at, pattern, options.answer) || at[options.answer] != '"')
+        return NULL;
+    return at + options.answer;
+}
+
 static int answer_is_whole(struct conn *c)
 {
     if (options.chunks)
         return c->event_stream && c->done && !c->pending && !c->text_len;
-    return !c->event_stream && c->text_len && c->text[0] == '{' && c->text[c->text_len - 1] == '}' &&
-           has(c->text, c->text_len, c->id) && has(c->text, c->text_len, "\"chat.completion\"") &&
-           has(c->text, c->text_len, "\"total_tokens\"");
+    if (c->event_stream || !c->text_len || c->text[0] != '{' || c->text[c->text_len - 1] != '}')
+        return 0;
+    const char *tail = after_letters(c);
+    return tail && has(c->text, c->text_len, c->id) && has(c->text, c->text_len, "\"chat.completion\"") &&
+           has(tail, (size_t)(c->text + c->text_len - tail), "\"total_tokens\"");
 }
 
 /* The answer has ended as its framing says: judge it and go on. */
@@ -508,20 +644,28 @@ static void on_end(struct conn *c, const char *why)
     fail(c, c->bytes_seen ? CUT : CONNECT, why, strlen(why));
 }
 
-static void on_event(struct conn *c, uint32_t events)
+static void take(struct conn *c, size_t most)
 {
     static char bytes[256u << 10];
-    if ((events & EPOLLOUT) && !(events & EPOLLERR))
-        send_request(c);
-    if (c->state == CLOSED || !(events & (EPOLLIN | EPOLLERR | EPOLLHUP)))
-        return;
-    ssize_t n = recv(c->fd, bytes, sizeof bytes, 0);
+    ssize_t n = recv(c->fd, bytes, most < sizeof bytes ? most : sizeof bytes, 0);
+    if (options.rate)
+        read_at = now();
     if (n > 0)
         receive(c, bytes, (size_t)n);
     else if (n == 0)
         on_end(c, "closed");
     else if (errno != EAGAIN)
         on_end(c, strerror(errno));
+}
+
+static void on_event(struct conn *c, uint32_t events)
+{
+    if (c->state == CLOSED)
+        return; /* by what came before it in this turn */
+    if ((events & EPOLLOUT) && !(events & EPOLLERR))
+        send_request(c);
+    if (c->state != CLOSED && (events & (EPOLLIN | EPOLLERR | EPOLLHUP)))
+        take(c, SIZE_MAX);
 }
 
 /* ---- the run ---- */
@@ -539,26 +683,47 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double first_token_ms(double quantile)
+/* Of times in order; -1 where there are none. */
+static double ms_of(const struct times *times, double quantile)
 {
-    if (!first_tokens_len)
-        return 0;
-    size_t at = (size_t)(quantile * (double)first_tokens_len);
-    return (double)first_tokens[at < first_tokens_len ? at : first_tokens_len - 1] / 1e6;
+    if (!times->len)
+        return -1;
+    size_t at = (size_t)(quantile * (double)times->len);
+    return (double)times->of[at < times->len ? at : times->len - 1] / 1e6;
+}
+
+static void put_in_order(struct times *times)
+{
+    if (times->len)
+        qsort(times->of, times->len, sizeof *times->of, ascending);
 }
 
 static void report_done(void)
 {
-    if (first_tokens_len)
-        qsort(first_tokens, first_tokens_len, sizeof *first_tokens, ascending);
+    put_in_order(&first_tokens);
+    put_in_order(&transits);
     printf("{\"event\":\"done\",\"at\":%.6f,\"asked\":%llu,\"answers\":%lu,\"chunks\":%lu,"
-           "\"first_token_p50_ms\":%.3f,\"first_token_p99_ms\":%.3f,\"errors\":{",
-           (double)(now() - started) / SECOND, next_id - 1, answers, chunks, first_token_ms(0.5),
-           first_token_ms(0.99));
+           "\"first_token_p50_ms\":%.3f,\"first_token_p99_ms\":%.3f,\"transit_p50_ms\":%.3f,"
+           "\"transit_p99_ms\":%.3f,\"transit_max_ms\":%.3f,\"errors\":{",
+           (double)(now() - started) / SECOND, next_id - 1, answers, chunks, ms_of(&first_tokens, 0.5),
+           ms_of(&first_tokens, 0.99), ms_of(&transits, 0.5), ms_of(&transits, 0.99), ms_of(&transits, 1));
     for (int kind = 0; kind < ERRORS; kind++)
         printf("%s\"%s\":%lu", kind ? "," : "", ERROR_NAMES[kind], errors_of[kind]);
     printf("}}\n");
     fflush(stdout);
+}
+
+static void read_on_or_leave(void)
+{
+    for (unsigned i = 0; i < opened; i++) {
+        struct conn *c = &conns[i];
+        if (c->state == CLOSED)
+            continue;
+        if (!options.drain)
+            leave(c);
+        else if (options.slow)
+            watch_for(c, EPOLLIN | (c->state == CONNECTING || c->request_sent < request_len ? EPOLLOUT : 0));
+    }
 }
 
 static void enter(enum phase next)
@@ -567,15 +732,17 @@ static void enter(enum phase next)
     phase_since = now();
     if (next == MEASURING)
         report("begin");
-    if (next == DRAINING)
+    if (next == DRAINING) {
         report("end");
+        read_on_or_leave();
+    }
 }
 
 static int all_open(void)
 {
     if (opened < options.connections)
         return 0;
-    for (unsigned i = 0; options.once && i < opened; i++)
+    for (unsigned i = 0; options.once && options.chunks && i < opened; i++)
         if (!conns[i].finished && !conns[i].number)
             return 0;
     return 1;
@@ -588,6 +755,29 @@ static int all_finished(void)
             (options.once && phase != DRAINING && !conns[i].finished))
             return 0;
     return 1;
+}
+
+static void sip(uint64_t time)
+{
+    static uint64_t sipped, sampled;
+    if (phase == MEASURING && time - sampled >= SAMPLE_EVERY) {
+        sampled = time;
+        report("sample");
+    }
+    if (time - sipped < SIP_EVERY)
+        return;
+    sipped = time;
+    for (unsigned i = 0; i < opened; i++)
+        if (conns[i].state == HEAD || conns[i].state == BODY)
+            take(&conns[i], options.slow);
+}
+
+static int measured(double passed)
+{
+    static unsigned long before;
+    if (!before)
+        before = answers + 1; /* at the first look, which is when it begins */
+    return passed >= options.seconds || (options.count && answers + 1 - before >= options.count);
 }
 
 static void open_what_is_due(uint64_t time)
@@ -620,8 +810,10 @@ static int tick(void)
         enter(WARMING);
     else if (phase == WARMING && passed >= options.warm)
         enter(MEASURING);
-    else if (phase == MEASURING && passed >= options.seconds)
+    else if (phase == MEASURING && measured(passed))
         enter(DRAINING);
+    if (options.slow && phase != DRAINING)
+        sip(time);
     if (errors >= MOST_ERRORS)
         phase = DRAINING;
     return !(options.once && opened == options.connections && all_finished());
@@ -652,24 +844,37 @@ static int read_option(char *word)
     if (!value)
         return 0;
     *value++ = '\0';
-    const struct { const char *name; unsigned *to; } counts[] = {
-        {"port", &options.port}, {"connections", &options.connections}, {"once", &options.once}};
-    const struct { const char *name; unsigned long *to; } sizes[] = {
-        {"chunks", &options.chunks}, {"rate", &options.rate}};
+    const struct { const char *name; unsigned *to; } counts[] = {{"port", &options.port},
+        {"connections", &options.connections}, {"once", &options.once}, {"drain", &options.drain},
+        {"models", &options.models}};
+    const struct { const char *name; unsigned long *to; } sizes[] = {{"chunks", &options.chunks},
+        {"rate", &options.rate}, {"padding", &options.padding}, {"answer", &options.answer},
+        {"count", &options.count}, {"slow", &options.slow}};
     const struct { const char *name; double *to; } times[] = {
         {"open", &options.open}, {"warm", &options.warm}, {"seconds", &options.seconds}, {"limit", &options.limit}};
-    for (int i = 0; i < 3; i++)
+    const struct { const char *name; const char **to; } words[] = {{"fault", &options.fault},
+        {"dialect", &options.dialect}, {"model", &options.model}, {"headers", &options.headers}};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (!strcmp(word, counts[i].name))
             return *counts[i].to = (unsigned)strtoul(value, NULL, 10), 1;
-    for (int i = 0; i < 2; i++)
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (!strcmp(word, sizes[i].name))
             return *sizes[i].to = strtoul(value, NULL, 10), 1;
-    for (int i = 0; i < 4; i++)
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
         if (!strcmp(word, times[i].name))
             return *times[i].to = strtod(value, NULL), 1;
-    if (!strcmp(word, "fault"))
-        return options.fault = value, strlen(value) < 16;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (!strcmp(word, words[i].name))
+            return *words[i].to = value, words[i].to == &options.headers || strlen(value) < 16;
     return 0;
+}
+
+static int usable(void)
+{
+    anthropic = !strcmp(options.dialect, "anthropic");
+    return options.port && options.port <= 65535 && options.connections && options.connections <= 100000 &&
+           options.padding <= MAX_PATTERN && options.answer <= MAX_PATTERN && options.models <= 1000 &&
+           (anthropic ? options.chunks > 0 : !strcmp(options.dialect, "openai"));
 }
 
 int main(int argc, char **argv)
@@ -679,9 +884,8 @@ int main(int argc, char **argv)
             fprintf(stderr, "load: what is %s?\n", argv[i]);
             return 2;
         }
-    if (!options.port || options.port > 65535 || !options.connections || options.connections > 100000) {
-        fprintf(stderr, "usage: load port=N [connections=N] [chunks=N] [rate=N] [once=0|1] [open=S] [warm=S]\n"
-                        "            [seconds=S] [limit=S] [fault=NAME]\n");
+    if (!usable()) {
+        fprintf(stderr, "load: how to call it stands on top of load.c\n");
         return 2;
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -691,6 +895,11 @@ int main(int argc, char **argv)
         die("calloc");
     for (unsigned i = 0; i < options.connections; i++)
         memcpy(conns[i].id, ID_TEXT, sizeof ID_TEXT);
+    size_t letters = options.padding > options.answer ? options.padding : options.answer;
+    pattern = malloc(letters + MARK);
+    if (!pattern)
+        die("malloc");
+    fill_pattern(pattern, letters + MARK);
     poller = epoll_create1(EPOLL_CLOEXEC);
     write_request();
     started = phase_since = now();

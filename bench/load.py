@@ -3,14 +3,14 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .contenders import FOLDER, Contender
 from .processes import ProgramFailed, cpu_seconds, resident_kib
+from .setting import FOLDER, Contender
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra")
@@ -18,6 +18,7 @@ BUILD_SECONDS = 120
 MOCK_SECONDS = 4 * 3600  # longer than any run; it also ends with its parent
 CHECK_STREAMS = 4
 CHECK_CHUNKS = 20
+CHECK_LETTERS = 200_000
 CLOSING_CHUNKS = 2  # after those asked for come the finish reason and the usage
 FAULTS_OF_STREAMS = ("cut", "gap", "mixed", "status", "tail")
 FAULTS_OF_ANSWERS = ("cut", "mixed", "status")
@@ -28,12 +29,20 @@ class Load:
     """What the load generator does; the fields are its options, told in load.c."""
 
     connections: int
+    dialect: str = "openai"
+    model: str = "bench"
+    models: int = 0
     chunks: int = 0
     rate: int = 0
+    padding: int = 0
+    answer: int = 0
     once: int = 0
     open: float = 0.0
     warm: float = 0.3
     seconds: float = 1.0
+    count: int = 0
+    slow: int = 0
+    drain: int = 1
     limit: float = 60.0
     fault: str = "none"
 
@@ -46,8 +55,8 @@ class Observation:
     chunks: int  # all of them
     errors: Mapping[str, int]  # answers that failed, by kind
     first_error: str
-    first_token_p50_ms: float
-    first_token_p99_ms: float
+    times: Mapping[str, float]  # in ms; only those that there were
+    kib_before: int | None  # resident before it began; None for the direct call
     window: "Window | None"  # None where the load broke off
 
 
@@ -60,7 +69,9 @@ class Window:
     chunks: int
     open_streams: int  # at the end
     cpu_seconds: float | None  # None for the direct call
-    resident_kib: int | None  # at the end
+    begin_kib: int | None  # resident at the begin
+    resident_kib: int | None  # and at the end
+    most_kib: int | None  # of all that were read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +125,10 @@ def provider(tools: Tools) -> Iterator[int]:
 def observe(tools: Tools, contender: Contender, load: Load) -> Observation:
     """Put a load on a contender and measure it. Raises ProgramFailed when either of them dies."""
     options = [f"{name}={value}" for name, value in asdict(load).items()]
+    if contender.headers:
+        options.append("headers=" + "".join(f"{line}\r\n" for line in contender.headers))
     command = [str(tools.load), f"port={contender.port}", *options]
+    kib_before = None if contender.pid is None else resident_kib(contender.pid)
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -129,43 +143,49 @@ def observe(tools: Tools, contender: Contender, load: Load) -> Observation:
             told = process.stderr.read().strip()
         finally:
             process.kill()
-    return _observation({event["event"]: event for event in events}, told)
+    return _observation(events, told, kib_before)
 
 
 def _with_usage(event: dict[str, Any], contender: Contender) -> dict[str, Any]:
-    """The event with the contender's CPU time and, at the end of the window, its memory by now."""
+    """The event with the contender's CPU time and its memory by now."""
     if contender.pid is None or event["event"] == "done":
         return event
+    if event["event"] == "begin":  # reading the memory takes a while, which no window shall hold
+        event["kib"] = resident_kib(contender.pid)
     event["cpu"] = cpu_seconds(contender.pid)
-    if event["event"] == "end":
+    if event["event"] != "begin":
         event["kib"] = resident_kib(contender.pid)
     return event
 
 
-def _observation(events: Mapping[str, dict[str, Any]], told: str) -> Observation:
-    if "done" not in events:
+def _observation(
+    events: Sequence[dict[str, Any]], told: str, kib_before: int | None
+) -> Observation:
+    by_name = {event["event"]: event for event in events}
+    if "done" not in by_name:
         raise ProgramFailed(f"the load generator died: {told}")
-    done = events["done"]
+    done = by_name["done"]
     return Observation(
         answers=done["answers"],
         chunks=done["chunks"],
         errors={kind: count for kind, count in done["errors"].items() if count},
         first_error=told,
-        first_token_p50_ms=done["first_token_p50_ms"],
-        first_token_p99_ms=done["first_token_p99_ms"],
-        window=_window(events) if "end" in events else None,
+        times={key: value for key, value in done.items() if key.endswith("_ms") and value >= 0},
+        kib_before=kib_before,
+        window=_window(by_name["begin"], by_name["end"], events) if "end" in by_name else None,
     )
 
 
-def _window(events: Mapping[str, dict[str, Any]]) -> Window:
-    begin, end = events["begin"], events["end"]
+def _window(begin: dict[str, Any], end: dict[str, Any], events: Sequence[dict[str, Any]]) -> Window:
     return Window(
         seconds=end["at"] - begin["at"],
         answers=end["answers"] - begin["answers"],
         chunks=end["chunks"] - begin["chunks"],
         open_streams=end["open"],
         cpu_seconds=end["cpu"] - begin["cpu"] if "cpu" in end else None,
+        begin_kib=begin.get("kib"),
         resident_kib=end.get("kib"),
+        most_kib=max((event["kib"] for event in events if "kib" in event), default=None),
     )
 
 
@@ -175,14 +195,17 @@ def check(tools: Tools, direct: Contender) -> None:
     Raises ProgramFailed when one is not.
     """
     stream = Load(connections=CHECK_STREAMS, chunks=CHECK_CHUNKS, once=1, limit=5)
+    message = replace(stream, dialect="anthropic")
     answer = replace(stream, chunks=0)
-    for load in (stream, replace(stream, rate=1000), answer):
+    large = replace(answer, answer=CHECK_LETTERS, padding=CHECK_LETTERS)
+    for load in (stream, replace(stream, rate=1000), message, answer, large):
         seen = observe(tools, direct, load)
         chunks = CHECK_STREAMS * (load.chunks + CLOSING_CHUNKS) if load.chunks else 0
         if (seen.answers, seen.chunks, seen.errors) != (CHECK_STREAMS, chunks, {}):
             raise ProgramFailed(f"the bench miscounts right answers: {seen}")
-    faulty = [replace(stream, fault=fault) for fault in FAULTS_OF_STREAMS]
+    faulty = [replace(load, fault=f) for load in (stream, message) for f in FAULTS_OF_STREAMS]
     faulty += [replace(answer, fault=fault) for fault in FAULTS_OF_ANSWERS]
+    faulty += [replace(large, fault=fault) for fault in (*FAULTS_OF_ANSWERS, "gap", "short")]
     for load in faulty:
         seen = observe(tools, direct, load)
         if seen.answers or sum(seen.errors.values()) != CHECK_STREAMS:

@@ -5,10 +5,13 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .contenders import FOLDER, find_nginx
+from .contenders import find_nginx
+from .peers import PEERS
+from .setting import FOLDER
 
 ASK_SECONDS = 30
 VERSIONS = """
@@ -55,8 +58,8 @@ def interpreter(python: str) -> Interpreter | None:
     return Interpreter(**json.loads(done.stdout))
 
 
-def machine_line(seen: Interpreter) -> str:
-    """The machine and the versions in a line."""
+def machine_line(seen: Interpreter, names: Sequence[str]) -> str:
+    """The machine and the versions, of peers too where they are measured, in a line."""
     parts = [
         f"{_cpu_model()}, {os.cpu_count()} CPUs",
         f"{platform.system()} {platform.release()}",
@@ -64,6 +67,7 @@ def machine_line(seen: Interpreter) -> str:
         f"aiohttp {seen.aiohttp or 'none'}",
         f"uvloop {seen.uvloop or 'none'}",
         f"nginx {_nginx_version()}",
+        *(f"{name} {peer.version}" for name, peer in PEERS.items() if name in names),
     ]
     return " · ".join(parts)
 

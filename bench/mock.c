@@ -1,14 +1,19 @@
-/* A provider for the bench: OpenAI chat completions over HTTP/1.1, one thread, epoll, loopback only.
+/* A provider for the bench over HTTP/1.1, one thread, epoll, loopback only: OpenAI's chat completions
+ * at /chat/completions, Anthropic's streamed messages at /messages.
  *
  * usage: mock SECONDS
  *
  * Prints "port N" and serves until SECONDS have passed, its parent has gone or it is killed.
- * It keeps no state between requests: what a request wants stands in its "user" field as
- *     bench:n=ID,chunks=COUNT,rate=PER_SECOND,fault=NAME
- * so that it comes through any gateway. ID comes back in the answer's id, and each chunk of a stream
- * carries its number, so that the other end notices an answer that was lost, cut, reordered or mixed
- * up with another. rate=0 sends as fast as the reader takes; otherwise the first chunk leaves at once
- * and the others at even distances, each stream at a phase of its own, so that chunks travel alone.
+ * It keeps no state between requests: what a request wants stands in its text, so that it comes
+ * through any gateway:
+ *     bench:n=ID,chunks=COUNT,rate=PER_SECOND,fault=NAME,padding=BYTES,answer=BYTES
+ * ID comes back in the answer's id. Each chunk of a stream carries its number, ID and the time (us of
+ * CLOCK_MONOTONIC) at which it was sent, so that the other end notices an answer that was lost, cut,
+ * reordered or mixed up with another, and knows how long a chunk was under way. rate=0 sends as fast
+ * as the reader takes; otherwise the first chunk leaves at once and the others at even distances,
+ * each stream at a phase of its own, so that chunks travel alone; a reader that falls behind by more
+ * than MOST_BEHIND gets no more until it has caught up. A request with `padding` has to hold so many
+ * letters of pattern.h, or it is answered 500; a plain answer has `answer` of them.
  * The faults exist to prove that the load generator sees them.
  */
 #define _GNU_SOURCE
@@ -28,25 +33,31 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "pattern.h"
+
 #define MAX_REQUEST (4u << 20)
 #define BATCH (64u << 10)
+#define READ (256u << 10)
+#define MOST_BEHIND (256u << 10)
 #define ID_DIGITS 10
 #define NUMBER_DIGITS 8
+#define STAMP_DIGITS 13
 #define SECOND 1000000000ull
 
-/* What the digits of the id and of the chunk's number replace. */
+/* What the digits of the id replace, and those of a chunk's number, id and time. */
 #define ID "0000000000"
 #define NUMBER "00000000"
+#define TEXT NUMBER " " ID " 0000000000000"
 
 #define CHUNK_HEAD                                                                                 \
     "data: {\"id\":\"chatcmpl-" ID "\",\"object\":\"chat.completion.chunk\",\"created\":1760000000," \
     "\"model\":\"bench\",\"system_fingerprint\":\"fp_bench\","
 #define FIRST_EVENT                                                                                \
-    CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"" NUMBER   \
-               " first\"},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n"
+    CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"" TEXT     \
+               "\"},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n"
 #define NEXT_EVENT                                                                                 \
-    CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"" NUMBER                          \
-               " another token\"},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null,"        \
+    CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"" TEXT                            \
+               "\"},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null,"        \
                "\"obfuscation\":\"q8Zl0vT3\"}\n\n"
 #define FINISH_EVENT                                                                               \
     CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,"                           \
@@ -56,14 +67,33 @@
                "\"total_tokens\":88,\"prompt_tokens_details\":{\"cached_tokens\":0}}}\n\n"
 #define DONE_EVENT "data: [DONE]\n\n"
 
-#define ANSWER                                                                                     \
+#define NEXT_MESSAGE_EVENT                                                                         \
+    "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,"              \
+    "\"delta\":{\"type\":\"text_delta\",\"text\":\"" TEXT "\"}}\n\n"
+#define FIRST_MESSAGE_EVENT                                                                        \
+    "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_" ID "\","    \
+    "\"type\":\"message\",\"role\":\"assistant\",\"model\":\"bench\",\"content\":[],"                  \
+    "\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":24,"                    \
+    "\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\","  \
+    "\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n" NEXT_MESSAGE_EVENT
+#define FINISH_MESSAGE_EVENT                                                                       \
+    "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
+#define USAGE_MESSAGE_EVENT                                                                        \
+    "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":"           \
+    "\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":64}}\n\n"
+#define DONE_MESSAGE_EVENT "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+
+#define ANSWER_HEAD                                                                                \
     "{\"id\":\"chatcmpl-" ID "\",\"object\":\"chat.completion\",\"created\":1760000000,"             \
-    "\"model\":\"bench\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":" \
-    "\"A benchmark answers one question: what does this step cost, next to the same step without "  \
-    "it? Everything else on this page is there to keep that answer honest.\",\"refusal\":null},"    \
-    "\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":24,"                \
-    "\"completion_tokens\":31,\"total_tokens\":55,\"prompt_tokens_details\":{\"cached_tokens\":0}}," \
-    "\"system_fingerprint\":\"fp_bench\"}"
+    "\"model\":\"bench\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\""
+#define ANSWER_TEXT                                                                                \
+    "A benchmark answers one question: what does this step cost, next to the same step without "   \
+    "it? Everything else on this page is there to keep that answer honest."
+#define ANSWER_TAIL                                                                                \
+    "\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\"}],"                            \
+    "\"usage\":{\"prompt_tokens\":24,\"completion_tokens\":31,\"total_tokens\":55,"                  \
+    "\"prompt_tokens_details\":{\"cached_tokens\":0}},\"system_fingerprint\":\"fp_bench\"}"
+#define MODELS "{\"object\":\"list\",\"data\":[{\"id\":\"bench\",\"object\":\"model\"}]}"
 #define FAILURE "{\"error\":{\"message\":\"asked for\",\"type\":\"server_error\",\"code\":null}}"
 
 #define STREAM_HEAD                                                                                \
@@ -75,16 +105,23 @@ static const char *const FAULT_NAMES[FAULTS] = {"none", "cut", "gap", "mixed", "
 
 struct wish {
     unsigned long long id;
-    unsigned long chunks, rate;
+    unsigned long chunks, rate, padding, answer;
     enum fault fault;
     int streamed;
+};
+
+struct rest {
+    const char *bytes; /* not ours: they stay where they are */
+    size_t len;
 };
 
 struct conn {
     int fd, last, writable_wanted;
     char *in, *out; /* bytes received and not yet used; bytes not yet taken by the socket */
     size_t in_len, in_cap, out_len, out_off, out_cap;
+    struct rest rest[2]; /* goes out after `out` */
     int streaming;
+    const struct events *events; /* of the stream under way */
     struct wish wish;
     unsigned long sent;      /* chunks of the stream under way */
     uint64_t due, interval;  /* ns; interval 0: not paced */
@@ -93,11 +130,16 @@ struct conn {
 
 struct part {
     char *bytes; /* one HTTP chunk holding one event */
-    size_t len, id_at, number_at;
+    size_t len, id_at, text_at; /* 0 where it has none */
+};
+
+struct events { /* of a dialect */
+    struct part first, next, finish, usage, done;
 };
 
 static int poller;
-static struct part first, next_one, finish, usage, done;
+static struct events chat, messages;
+static char *pattern;
 static struct conn **heap;
 static size_t heap_len, heap_cap;
 static unsigned long streams_started;
@@ -143,20 +185,26 @@ static struct part part(const char *event)
     int len = asprintf(&p.bytes, "%zx\r\n%s\r\n", strlen(event), event);
     if (len < 0)
         die("asprintf");
-    char *id = strstr(p.bytes, "chatcmpl-"), *number = strstr(p.bytes, "\"content\":\"" NUMBER);
+    char *id = strstr(p.bytes, "chatcmpl-" ID), *message = strstr(p.bytes, "msg_" ID);
+    char *text = strstr(p.bytes, "\"" TEXT "\"");
     p.len = (size_t)len;
     p.id_at = id ? (size_t)(id - p.bytes) + strlen("chatcmpl-") : 0;
-    p.number_at = number ? (size_t)(number - p.bytes) + strlen("\"content\":\"") : 0;
+    p.id_at = message ? (size_t)(message - p.bytes) + strlen("msg_") : p.id_at;
+    p.text_at = text ? (size_t)(text - p.bytes) + 1 : 0;
     return p;
 }
 
-static size_t put(char *to, const struct part *p, unsigned long long id, unsigned long number)
+static size_t put(char *to, const struct part *p, unsigned long long id, unsigned long number, uint64_t time)
 {
     memcpy(to, p->bytes, p->len);
     if (p->id_at)
         digits(to + p->id_at, ID_DIGITS, id);
-    if (p->number_at)
-        digits(to + p->number_at, NUMBER_DIGITS, number);
+    if (p->text_at) {
+        char *text = to + p->text_at;
+        digits(text, NUMBER_DIGITS, number);
+        digits(text + NUMBER_DIGITS + 1, ID_DIGITS, id);
+        digits(text + NUMBER_DIGITS + ID_DIGITS + 2, STAMP_DIGITS, time / 1000);
+    }
     return p->len;
 }
 
@@ -229,6 +277,11 @@ static void drop(struct conn *c)
     free(c);
 }
 
+static int unsent(const struct conn *c)
+{
+    return c->out_len > c->out_off || c->rest[0].len || c->rest[1].len;
+}
+
 /* Returns 0 when the connection has broken; the caller then drops it. */
 static int send_bytes(struct conn *c, const char *bytes, size_t len)
 {
@@ -253,44 +306,79 @@ static int send_bytes(struct conn *c, const char *bytes, size_t len)
 static int flush(struct conn *c)
 {
     size_t len = c->out_len - c->out_off;
-    if (!len)
-        return 1;
-    ssize_t n = send(c->fd, c->out + c->out_off, len, MSG_NOSIGNAL);
-    if (n < 0)
-        return errno == EAGAIN;
-    c->out_off += (size_t)n;
-    if (c->out_off == c->out_len)
-        c->out_off = c->out_len = 0;
+    if (len) {
+        ssize_t n = send(c->fd, c->out + c->out_off, len, MSG_NOSIGNAL);
+        if (n < 0)
+            return errno == EAGAIN;
+        c->out_off += (size_t)n;
+        if ((size_t)n < len)
+            return 1;
+        c->out_len = c->out_off = 0;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (!c->rest[i].len)
+            continue;
+        ssize_t n = send(c->fd, c->rest[i].bytes, c->rest[i].len, MSG_NOSIGNAL);
+        if (n < 0)
+            return errno == EAGAIN;
+        c->rest[i].bytes += n;
+        c->rest[i].len -= (size_t)n;
+        if (c->rest[i].len)
+            return 1;
+    }
     return 1;
 }
 
 /* ---- answers ---- */
 
-static int send_json(struct conn *c, const char *status, const char *body, size_t len, size_t cut)
+static int send_head(struct conn *c, const char *status, size_t len)
 {
-    char bytes[2048];
+    char bytes[256];
     int head = snprintf(bytes, sizeof bytes,
                         "HTTP/1.1 %s\r\ncontent-type: application/json\r\n"
                         "x-request-id: req_bench\r\ncontent-length: %zu\r\n\r\n",
                         status, len);
-    memcpy(bytes + head, body, len - cut);
-    return send_bytes(c, bytes, (size_t)head + len - cut) && !cut;
+    return send_bytes(c, bytes, (size_t)head);
+}
+
+static int send_failure(struct conn *c, const char *status)
+{
+    return send_head(c, status, strlen(FAILURE)) && send_bytes(c, FAILURE, strlen(FAILURE));
 }
 
 static int answer_plain(struct conn *c)
 {
-    char body[] = ANSWER;
-    size_t len = sizeof body - 1;
-    digits(strstr(body, "chatcmpl-") + strlen("chatcmpl-"), ID_DIGITS, c->wish.id);
-    return send_json(c, "200 OK", body, len, c->wish.fault == CUT ? len / 2 : 0);
+    static char small[2048];
+    const char *text = c->wish.answer ? pattern : ANSWER_TEXT;
+    size_t text_len = c->wish.answer ? c->wish.answer : strlen(ANSWER_TEXT);
+    size_t head_len = strlen(ANSWER_HEAD), tail_len = strlen(ANSWER_TAIL);
+    size_t len = head_len + text_len + tail_len;
+    int head = snprintf(small, sizeof small,
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+                        "x-request-id: req_bench\r\ncontent-length: %zu\r\n\r\n" ANSWER_HEAD,
+                        len);
+    digits(strstr(small, "chatcmpl-") + strlen("chatcmpl-"), ID_DIGITS, c->wish.id);
+    if (c->wish.fault == CUT) {
+        send_bytes(c, small, (size_t)head);
+        return 0;
+    }
+    if (c->wish.answer) {
+        c->rest[0] = (struct rest){text, c->wish.fault == GAP ? text_len - 1 : text_len};
+        c->rest[1] = (struct rest){c->wish.fault == GAP ? " " ANSWER_TAIL : ANSWER_TAIL,
+                                   c->wish.fault == GAP ? tail_len + 1 : tail_len};
+        return send_bytes(c, small, (size_t)head) && flush(c);
+    }
+    memcpy(small + head, text, text_len);
+    memcpy(small + (size_t)head + text_len, ANSWER_TAIL, tail_len);
+    return send_bytes(c, small, (size_t)head + text_len + tail_len);
 }
 
 static size_t put_end(struct conn *c, char *to)
 {
-    size_t len = put(to, &finish, c->wish.id, 0);
-    len += put(to + len, &usage, c->wish.id, 0);
+    size_t len = put(to, &c->events->finish, c->wish.id, 0, 0);
+    len += put(to + len, &c->events->usage, c->wish.id, 0, 0);
     if (c->wish.fault != TAIL)
-        len += put(to + len, &done, 0, 0);
+        len += put(to + len, &c->events->done, 0, 0, 0);
     memcpy(to + len, "0\r\n\r\n", 5);
     return len + 5;
 }
@@ -300,6 +388,7 @@ static int send_chunks(struct conn *c, unsigned long most)
 {
     static char batch[BATCH + 8192];
     size_t len = 0;
+    uint64_t time = now();
     while (most-- && c->sent < c->wish.chunks && len < BATCH) {
         int half = c->sent == c->wish.chunks / 2;
         if (half && c->wish.fault == CUT) {
@@ -307,7 +396,8 @@ static int send_chunks(struct conn *c, unsigned long most)
             return 0;
         }
         if (!(half && c->wish.fault == GAP))
-            len += put(batch + len, c->sent ? &next_one : &first, c->wish.id, c->sent);
+            len += put(batch + len, c->sent ? &c->events->next : &c->events->first, c->wish.id,
+                       c->sent, time);
         c->sent++;
     }
     if (c->sent == c->wish.chunks) {
@@ -318,9 +408,10 @@ static int send_chunks(struct conn *c, unsigned long most)
     return send_bytes(c, batch, len);
 }
 
-static int start_stream(struct conn *c)
+static int start_stream(struct conn *c, const struct events *events)
 {
     c->streaming = 1;
+    c->events = events;
     c->sent = 0;
     c->interval = c->wish.rate ? SECOND / c->wish.rate : 0;
     if (!send_bytes(c, STREAM_HEAD, strlen(STREAM_HEAD)))
@@ -340,7 +431,8 @@ static int start_stream(struct conn *c)
 
 static int send_due(struct conn *c)
 {
-    if (!send_chunks(c, 1))
+    int behind = c->out_len - c->out_off > MOST_BEHIND;
+    if (!behind && !send_chunks(c, 1))
         return 0;
     if (c->streaming) {
         c->due += c->interval;
@@ -387,13 +479,14 @@ static size_t unchunk(char *body, size_t len, size_t *payload, int move)
 
 static void read_wish(const char *body, size_t len, struct wish *w)
 {
-    char text[128] = "", name[16] = "none";
+    char text[160] = "", name[16] = "none";
     *w = (struct wish){.chunks = 16};
     const char *at = memmem(body, len, "bench:n=", 8);
     if (at) {
         size_t left = len - (size_t)(at - body);
         memcpy(text, at, left < sizeof text - 1 ? left : sizeof text - 1);
-        sscanf(text, "bench:n=%llu,chunks=%lu,rate=%lu,fault=%15[a-z]", &w->id, &w->chunks, &w->rate, name);
+        sscanf(text, "bench:n=%llu,chunks=%lu,rate=%lu,fault=%15[a-z],padding=%lu,answer=%lu", &w->id,
+               &w->chunks, &w->rate, name, &w->padding, &w->answer);
     }
     for (int f = 0; f < FAULTS; f++)
         if (!strcmp(name, FAULT_NAMES[f]))
@@ -407,14 +500,27 @@ static void read_wish(const char *body, size_t len, struct wish *w)
     w->streamed = at && at < body + len && *at == 't' && w->chunks;
 }
 
+/* Whether the request brought the letters that it says it has. */
+static int padding_came(const char *body, size_t len, size_t padding)
+{
+    const char *at = padding ? memmem(body, len, pattern, MARK) : NULL;
+    return !padding || (padding <= MAX_PATTERN && at && (size_t)(body + len - at) > padding &&
+                        !memcmp(at, pattern, padding) && at[padding] == '"');
+}
+
 static int answer(struct conn *c, const char *head, const char *body, size_t len)
 {
-    if (strncmp(head, "POST ", 5) || !strstr(head, "/chat/completions"))
-        return send_json(c, "404 Not Found", FAILURE, strlen(FAILURE), 0);
+    int message = strstr(head, "/messages") != NULL;
+    if (!strncmp(head, "GET ", 4)) /* a gateway that looks whether somebody is there */
+        return send_head(c, "200 OK", strlen(MODELS)) && send_bytes(c, MODELS, strlen(MODELS));
+    if (strncmp(head, "POST ", 5) || (!message && !strstr(head, "/chat/completions")))
+        return send_failure(c, "404 Not Found");
     read_wish(body, len, &c->wish);
-    if (c->wish.fault == STATUS)
-        return send_json(c, "500 Internal Server Error", FAILURE, strlen(FAILURE), 0);
-    return c->wish.streamed ? start_stream(c) : answer_plain(c);
+    if (c->wish.fault == STATUS || c->wish.answer > MAX_PATTERN || !padding_came(body, len, c->wish.padding))
+        return send_failure(c, "500 Internal Server Error");
+    if (c->wish.streamed)
+        return start_stream(c, message ? &messages : &chat);
+    return message ? send_failure(c, "501 Not Implemented") : answer_plain(c);
 }
 
 /* Takes one request off the input if it is whole. Returns 1 if so, 0 if not, -1 if the connection ends. */
@@ -453,7 +559,8 @@ static int take_request(struct conn *c)
 
 static int read_requests(struct conn *c)
 {
-    c->in = grown(c->in, &c->in_cap, c->in_len + 16384, 1);
+    /* What is large so far will be larger: small requests keep small buffers. */
+    c->in = grown(c->in, &c->in_cap, c->in_len + (c->in_len ? READ : 16384), 1);
     ssize_t n = recv(c->fd, c->in + c->in_len, c->in_cap - c->in_len, 0);
     if (n <= 0)
         return n < 0 && errno == EAGAIN;
@@ -471,13 +578,13 @@ static void on_event(struct conn *c, uint32_t events)
     if ((events & EPOLLOUT) && !flush(c))
         return drop(c);
     /* An unpaced stream sends one batch a turn, so that streams share the time. */
-    if (c->streaming && !c->interval && c->out_len == c->out_off && !send_chunks(c, c->wish.chunks))
+    if (c->streaming && !c->interval && !unsent(c) && !send_chunks(c, c->wish.chunks))
         return drop(c);
-    while (!c->streaming && !c->last && c->in_len && taken > 0)
+    while (!c->streaming && !c->last && !unsent(c) && c->in_len && taken > 0)
         taken = take_request(c);
-    if (taken < 0 || (c->last && !c->streaming && c->out_len == c->out_off))
+    if (taken < 0 || (c->last && !c->streaming && !unsent(c)))
         return drop(c);
-    want_writable(c, c->out_len > c->out_off || (c->streaming && !c->interval));
+    want_writable(c, unsent(c) || (c->streaming && !c->interval));
 }
 
 static void send_all_due(void)
@@ -487,7 +594,7 @@ static void send_all_due(void)
         struct conn *c = heap[0];
         if (!send_due(c))
             drop(c);
-        else if (!c->streaming || c->out_len > c->out_off)
+        else if (!c->streaming || unsent(c))
             on_event(c, 0);
     }
 }
@@ -537,11 +644,15 @@ int main(int argc, char **argv)
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     alarm((unsigned)atoi(argv[1]));
-    first = part(FIRST_EVENT);
-    next_one = part(NEXT_EVENT);
-    finish = part(FINISH_EVENT);
-    usage = part(USAGE_EVENT);
-    done = part(DONE_EVENT);
+    chat = (struct events){part(FIRST_EVENT), part(NEXT_EVENT), part(FINISH_EVENT), part(USAGE_EVENT),
+                           part(DONE_EVENT)};
+    messages = (struct events){part(FIRST_MESSAGE_EVENT), part(NEXT_MESSAGE_EVENT),
+                               part(FINISH_MESSAGE_EVENT), part(USAGE_MESSAGE_EVENT),
+                               part(DONE_MESSAGE_EVENT)};
+    pattern = malloc(MAX_PATTERN);
+    if (!pattern)
+        die("malloc");
+    fill_pattern(pattern, MAX_PATTERN);
 
     static int listener_tag, timer_tag;
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);

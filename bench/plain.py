@@ -90,7 +90,7 @@ async def session(app: web.Application) -> AsyncIterator[None]:
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO)  # with it, aiohttp writes its access log
-    app = web.Application(middlewares=[errors, metrics, auth])
+    app = web.Application(middlewares=[errors, metrics, auth], client_max_size=32 << 20)
     app[PROVIDER] = sys.argv[2]
     app[REGISTRY] = registry = Registry()
     app[REQUESTS] = Counter("requests_total", "Requests.", registry=registry)

@@ -27,9 +27,9 @@ from types import MappingProxyType
 if __name__ == "__main__":  # as a script this folder is on the path, not the one that holds it
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bench.contenders import FOLDER
 from bench.load import build, provider
 from bench.processes import ProgramFailed, free_port, log_tail, resident_kib, running
+from bench.setting import FOLDER
 
 MOST_SLOPE = 4.0  # MiB for 10,000 requests
 GRAIN = 2.0  # MiB by which memory moves anyway: a few requests make a steep line of that
