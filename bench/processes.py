@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -15,8 +16,24 @@ LOG_LINES_SHOWN = 15
 PR_SET_PDEATHSIG = 1
 
 
+LEAST_FILES = 4096  # a gateway holds two sockets for each of 1,000 streams
+MOST_FILES = 65536
+
+
 class ProgramFailed(Exception):
     """A program did not start, ended early or did not answer; the message ends with its log."""
+
+
+def raise_file_limit() -> None:
+    """As many open files as it takes, for this process and all that it starts.
+
+    Raises ProgramFailed where that is not allowed.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if wanted < LEAST_FILES:
+        raise ProgramFailed(f"allow {LEAST_FILES} open files (ulimit -n), not {wanted}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def free_port() -> int:
@@ -106,6 +123,17 @@ def resident_kib(root: int) -> int:
     # smaps_rollup walks the pages; the counters in statm and status lag behind.
     rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in _tree(root, _stats()))
     return sum(_rss_kib(rollup) for rollup in rollups)
+
+
+def descriptors(root: int) -> int:
+    """The files and sockets that a process and all that it has started hold open."""
+    folders = (Path(f"/proc/{pid}/fd") for pid in _tree(root, _stats()))
+    return sum(1 for folder in folders for _ in folder.iterdir())
+
+
+def processes(root: int) -> int:
+    """A process and all that it has started."""
+    return len(_tree(root, _stats()))
 
 
 def _rss_kib(rollup: str) -> int:

@@ -56,20 +56,25 @@ def median_ratio(rounds: Sequence[Round], key: str, base: str) -> float | None:
 
 
 def table(
-    runs: Sequence[Sequence[Round]], names: Sequence[str], keys: Collection[str] = KEYS
+    runs: Sequence[Sequence[Round]],
+    names: Sequence[str],
+    keys: Collection[str] = KEYS,
+    *,
+    marks: bool = True,
 ) -> str:
     """The figures as a Markdown table; of several runs each ratio's least and greatest, too."""
+    marks = marks and LLMPROXY in names
     rounds = [r for run in runs for r in run]
     bases = [base for base in (NGINX, PLAIN) if base in names and LLMPROXY in names]
     head = ["figure", *names, *(f"{LLMPROXY} {TIMES} {base}" for base in bases)]
-    if LLMPROXY in names:
+    if marks:
         head.append("mark")
     rows = [
         [
             figure.title,
             *(_value(rounds, name, figure) for name in names),
             *(ratio_told(runs, figure.key, base) for base in bases),
-            *([marks_told(rounds, figure)] if LLMPROXY in names else []),
+            *([marks_told(rounds, figure)] if marks else []),
         ]
         for figure in FIGURES
         if figure.key in keys

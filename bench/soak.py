@@ -5,6 +5,9 @@ One kind after another goes through a gateway in front of the bench's mock provi
 them together. Each is sent in slices; when a slice has ended and nothing is in flight, the
 gateway's memory is read. The slope through those values, the first left out, is what a request
 leaves behind. At the end all connections must be gone.
+
+With --minutes it is another one: many streams at once, with aborts and scrapes, for so long
+(long_soak.py).
 """
 
 import argparse
@@ -27,13 +30,24 @@ from types import MappingProxyType
 if __name__ == "__main__":  # as a script this folder is on the path, not the one that holds it
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bench.load import build, provider
-from bench.processes import ProgramFailed, free_port, log_tail, resident_kib, running
+from bench import long_soak
+from bench.load import Tools, build, provider
+from bench.processes import (
+    ProgramFailed,
+    descriptors,
+    free_port,
+    log_tail,
+    raise_file_limit,
+    resident_kib,
+    running,
+)
 from bench.setting import FOLDER
 
 MOST_SLOPE = 4.0  # MiB for 10,000 requests
 GRAIN = 2.0  # MiB by which memory moves anyway: a few requests make a steep line of that
 MOST_REQUESTS = 10_000_000
+MOST_MINUTES = 180  # the mock provider ends after four hours
+MOST_STREAMS = 10_000
 PER = 10_000
 SLICES = 8
 WIDTH = 32  # requests at once
@@ -304,7 +318,7 @@ class Gateway:
 
     def descriptors(self) -> int:
         """The files and sockets that it holds open."""
-        return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
+        return descriptors(self.pid)
 
     async def numbers(self) -> Mapping[str, float]:
         """Its metrics: the sum of each family's samples."""
@@ -422,13 +436,20 @@ def main() -> int:
     add = parser.add_argument
     add("--requests", type=int, default=20_000, metavar="N", help="of each kind (20,000)")
     add("--only", action="append", choices=KINDS, help="this kind only; may be repeated")
+    add("--minutes", type=float, metavar="M", help="so long of streams, aborts and scrapes instead")
+    add("--streams", type=int, default=1_000, metavar="N", help="so many at once (1,000)")
+    add("--workers", type=int, metavar="N", help="the gateway with so many workers")
     add("--python", default=sys.executable, help="runs the gateway (this one)")
     options = parser.parse_args()
     if not SLICES * WIDTH <= options.requests <= MOST_REQUESTS:
         parser.error(f"--requests: {SLICES * WIDTH} to {MOST_REQUESTS}")
+    if options.minutes is not None and not 0 < options.minutes <= MOST_MINUTES:
+        parser.error(f"--minutes: more than 0, at most {MOST_MINUTES}")
+    if not 1 <= options.streams <= MOST_STREAMS:
+        parser.error(f"--streams: 1 to {MOST_STREAMS}")
     names = [name for name in KINDS if name in (options.only or KINDS)]
     try:
-        return _run(names, options.requests, options.python)
+        return _run(names, options)
     except (ProgramFailed, Broken) as error:
         print(f"soak: {error}", file=sys.stderr)
         return LEAKS if isinstance(error, Broken) else UNUSABLE
@@ -436,19 +457,43 @@ def main() -> int:
         return STOPPED
 
 
-def _run(names: Sequence[str], requests: int, python: str) -> int:
+def _run(names: Sequence[str], options: argparse.Namespace) -> int:
+    raise_file_limit()
     with tempfile.TemporaryDirectory(prefix="llmproxy-soak-") as folder:
         place = Path(folder)
-        with provider(build(place)) as provider_port:
+        tools = build(place)
+        with provider(tools) as provider_port:
             port = free_port()
             text = CONFIG.format(port=port, provider_port=provider_port, closed_port=free_port())
             (place / "llmproxy.toml").write_text(text)
-            command = [python, "-m", "llmproxy", "serve", "--config", str(place / "llmproxy.toml")]
+            command = [options.python, "-m", "llmproxy", "serve"]
+            command += ["--config", str(place / "llmproxy.toml")]
+            if options.workers is not None:
+                command += ["--workers", str(options.workers)]
             log = place / "llmproxy.log"
             cpus = os.sched_getaffinity(0)
             with running(command, cpus=set(cpus), log=log, cwd=FOLDER.parent) as process:
                 asyncio.run(_until_up(port, log))
-                return asyncio.run(run(Gateway(process.pid, port), names, requests))
+                gateway = Gateway(process.pid, port)
+                if options.minutes is not None:
+                    kept = asyncio.run(_endure(gateway, tools, options))
+                    return GOOD if kept else LEAKS
+                return asyncio.run(run(gateway, names, options.requests))
+
+
+async def _endure(gateway: Gateway, tools: Tools, options: argparse.Namespace) -> bool:
+    async def abort(number: int) -> None:
+        await aborts(gateway.port, [number])
+
+    soak = long_soak.Soak(
+        pid=gateway.pid,
+        port=gateway.port,
+        load=tools.load,
+        streams=options.streams,
+        scrape=gateway.numbers,
+        abort=abort,
+    )
+    return await long_soak.endure(soak, options.minutes)
 
 
 async def _until_up(port: int, log: Path) -> None:
