@@ -27,7 +27,7 @@ def table(rounds: Sequence[Round], count: int) -> str:
         head,
         [
             [
-                figure.title,
+                figure.title.removesuffix(" on one CPU"),
                 number(median_of(rounds, LLMPROXY, figure.key), figure.digits),
                 number(median_of(rounds, WORKERS, figure.key), figure.digits),
                 *_ratio(rounds, figure.key),
