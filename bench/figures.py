@@ -148,7 +148,11 @@ PAID = ALL - {DIRECT}  # those whose CPU time is read
 # Draining millions of chunks takes the plain proxy and the slower peers half a minute each.
 QUICK_TO_DRAIN = frozenset({NGINX, LLMPROXY, VLLM_ROUTER})
 
-LONE = Load(connections=100, chunks=300, rate=50, once=1, open=0.5, warm=0.5, seconds=4)
+LONE = Load(connections=100, chunks=275, rate=50, once=1, open=0.5, warm=0.5, seconds=4)
+# Long streams, for contenders that take seconds to open them all; nobody waits for their ends.
+OPENING = Load(
+    connections=1000, chunks=150, rate=10, once=1, open=1, warm=0.5, seconds=2.5, drain=0
+)
 SLOW = Load(connections=20, slow=4096, warm=0.2, seconds=4)
 
 # Streams held open must outlast opening, warm-up and window, with some to spare for a contender
@@ -156,8 +160,8 @@ SLOW = Load(connections=20, slow=4096, warm=0.2, seconds=4)
 STEPS = (
     Step(
         name="opening",
-        load=Load(connections=1000, chunks=60, rate=10, once=1, open=1, warm=0.5, seconds=2.5),
-        quick=Load(connections=1000, chunks=44, rate=10, once=1, open=1, warm=0.3, seconds=1),
+        load=OPENING,
+        quick=replace(OPENING, warm=0.3, seconds=1.5),
         read=_read_opening,
         who=ALL,
     ),

@@ -24,6 +24,7 @@ SAMPLE_SECONDS = 5.0
 SCRAPE_SECONDS = 2.0
 ABORT_SECONDS = 0.02
 SETTLE_SECONDS = 45.0
+STILL_SECONDS = 3.0
 MOST_RISE_MIB = 4.0  # for each process: what an allocator keeps and gives back as it likes
 KIB_PER_MIB = 1024
 FIRST_ABORT = 1_000_000  # numbers of requests that no stream has
@@ -145,6 +146,17 @@ class Soak:
             in_flight=(await self._scrape()).get("llm_requests_in_flight", 0.0),
         )
 
+    async def started(self) -> Reading:
+        """The gateway once its descriptors have stood still: all workers have come up."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        seen = await self.reading()
+        while time.monotonic() < deadline:
+            await asyncio.sleep(STILL_SECONDS)
+            before, seen = seen, await self.reading()
+            if seen.descriptors == before.descriptors:
+                break
+        return seen
+
     async def settled(self, before: Reading) -> Reading:
         """The gateway once nothing is in flight and no more is open than before; or as it is when
         patience has ended.
@@ -160,7 +172,7 @@ class Soak:
 
 async def endure(soak: Soak, minutes: float) -> bool:
     """Soak, report, judge; say whether all ended where it began."""
-    fresh = await soak.reading()
+    fresh = await soak.started()
     warm = await soak.phase(WARM_UP_SECONDS)
     before = await soak.settled(fresh)
     long = await soak.phase(minutes * 60)

@@ -1,6 +1,7 @@
 """The rounds: every contender gets every load, one after the other, in an order that rotates."""
 
 import sys
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,10 +22,12 @@ from .figures import (
     Step,
 )
 from .load import Load, Observation, Tools, observe
-from .processes import resident_kib
+from .processes import cpu_seconds, resident_kib
 from .setting import LLMPROXY, Contender, Setting
 
 MS_PER_SECOND = 1000
+SETTLE_SECONDS = 10.0
+STILL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,19 @@ def _put_on_all(
             values = _take(tools, runner, step, load)
             runner.values.update(values)
             _tell(turn, step.name, runner, values)
+            if not load.drain:
+                _let_settle(runner.contender)
+
+
+def _let_settle(contender: Contender) -> None:
+    """Wait until a contender whose clients have left is done with that, for the next one's sake."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    seen = None
+    while contender.pid is not None and time.monotonic() < deadline:
+        time.sleep(STILL_SECONDS)
+        before, seen = seen, cpu_seconds(contender.pid)
+        if seen == before:
+            return
 
 
 def _probe(
