@@ -88,6 +88,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     add("--log", choices=("info", "warning"), default="info", help="the gateway's log level (info)")
     add("--python", default=sys.executable, help="runs the gateway and the plain proxy (this one)")
     add("--json", type=Path, metavar="FILE", help="write every round to this file")
+    add("--note", metavar="TEXT", help="what else to say of the machine in that file")
     add("--record", type=Path, metavar="FILE", help="write the ratios to the plain proxy")
     add("--gate", type=Path, metavar="FILE", help="fail where they exceed those by far")
     options = parser.parse_args(arguments)
@@ -298,6 +299,7 @@ class About:
             "machine": self.machine,
             "commit": self.commit,
             "date": datetime.now(UTC).date().isoformat(),
+            "note": self.options.note,
             "quick": self.options.quick,
             "log": self.options.log,
             "names": self.options.names,

@@ -52,6 +52,7 @@ class Measured:
     machine: str
     commit: str | None
     date: str
+    note: str | None
     quick: bool
     names: Sequence[str]
     workers: int | None
@@ -66,9 +67,10 @@ class Measured:
         """When, on what and how often."""
         runs = f" in {len(self.runs)} runs" if len(self.runs) > 1 else ""
         form = ", quick form" if self.quick else ""
+        note = f"; {self.note}" if self.note else ""
         return (
             f"{self.date}, commit {self.commit or 'unknown'}{form}, {len(self.rounds)} interleaved "
-            f"rounds{runs}; {self.machine}."
+            f"rounds{runs}; {self.machine}{note}."
         )
 
 

@@ -14,7 +14,9 @@ TEXT = "Before.\n<!-- measured: full -->\nstale 7.7\n<!-- end -->\nAfter.\n"
 
 def write(folder: Path, name: str = paper.FULL, **values: float) -> None:
     """Write a run of two contenders as the command does."""
-    options = argparse.Namespace(quick=False, log="info", names=["nginx", "llmproxy"], workers=None)
+    options = argparse.Namespace(
+        quick=False, note="in use by others", log="info", names=["nginx", "llmproxy"], workers=None
+    )
     about = About(machine="a machine", commit="abc", options=options)
     theirs = {key: value / 2 for key, value in values.items()}
     text = about.as_json([[a_round(nginx=theirs, llmproxy=values)] * 3] * 2)
@@ -28,7 +30,7 @@ def test_a_quoted_table_is_the_measured_one_and_says_of_what(tmp_path: Path) -> 
 
     assert text.startswith("Before.\n<!-- measured: full -->\n")
     assert text.endswith("\n<!-- end -->\nAfter.\n")
-    assert "commit abc, 6 interleaved rounds in 2 runs; a machine." in text
+    assert "commit abc, 6 interleaved rounds in 2 runs; a machine; in use by others." in text
     assert "| CPU per request, saturated, µs | 34.1 | 68.2 | 2.00 (2.00" in text
     assert "stale" not in text
 
