@@ -46,7 +46,7 @@ http {{
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         client_max_body_size 32m;
-        client_body_buffer_size 64k;
+        client_body_buffer_size 2m;
         location /v1/ {{
             proxy_pass http://provider;
             proxy_http_version 1.1;
