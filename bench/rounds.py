@@ -80,7 +80,7 @@ def play(tools: Tools, setting: Setting, plan: Plan, *, turn: int) -> Round:
             if step.name in wanted and (step.each_round or first):
                 _put_on_all(tools, runners, step, plan, turn)
         for runner in runners:
-            if runner.contender.name == LLMPROXY and not plan.quick:
+            if runner.contender.name == LLMPROXY:
                 _probe(tools, setting, runner, wanted, turn=turn, first=first)
     return {r.contender.name: Result(values=r.values, errors=r.errors) for r in runners}
 
