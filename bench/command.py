@@ -152,6 +152,8 @@ def _run(options: argparse.Namespace) -> int:
     if missing or seen is None:
         raise ProgramFailed("cannot measure yet\n" + "\n".join(f"  {line}" for line in missing))
     recorded = gate.read(options.gate) if options.gate else None
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)  # now, not after half an hour
     absent = _install_peers(options)
     raise_file_limit()
     about = About(machine=machine_line(seen, options.names), commit=_commit(), options=options)
