@@ -24,6 +24,7 @@ from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, HttpResponseParser, RawResponseMessage
 from yarl import URL
 
+from ..core.errors import LLMProxyError
 from ..core.exchange import REQUEST_ID, HttpRequest
 from ..core.headers import SharedHeaders
 from ..framing.http_head import text_of
@@ -47,7 +48,7 @@ class Flow:
         self.body = body
         self.take = take
         self.ended = ended
-        self.error: Exception | None = None
+        self.error: LLMProxyError | None = None
 
 
 class LeanAnswer:
@@ -140,7 +141,7 @@ class Body(StreamReader):
         Hand what comes to `take`, read by read, with no task in between.
 
         It returns when `take` has returned False, at the body's end, or when something has to be
-        read before; whoever called reads on. Raises what `take` raised, and what aiohttp raises.
+        read before; whoever called reads on. Raises the LLMProxyError that `take` raised, and what aiohttp raises.
         """
         wire = self._protocol
         assert isinstance(wire, Wire)
@@ -168,7 +169,7 @@ class Body(StreamReader):
             self._size = 0
             try:
                 more = flow.take(data)
-            except Exception as error:  # noqa: BLE001  # it is raised where it is waited for
+            except LLMProxyError as error:  # it is raised where it is waited for
                 flow.error = error
         if not (more or flow.ended.done()):
             flow.ended.set_result(None)

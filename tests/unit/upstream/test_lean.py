@@ -257,7 +257,7 @@ async def test_closing_an_answer_that_has_ended_breaks_nobody_else_s(
 class Taken:
     """Takes parts as they come; after the `stop`-th it wants no more, or fails with `error`."""
 
-    def __init__(self, stop: int = 10**9, error: Exception | None = None) -> None:
+    def __init__(self, stop: int = 10**9, error: UpstreamProtocolError | None = None) -> None:
         self.parts: list[bytes] = []
         self.came = asyncio.Event()
         self._stop = stop
@@ -329,9 +329,9 @@ async def test_what_went_wrong_with_a_part_is_raised_where_it_is_waited_for(
     provider.then([CHUNKED + chunk(b"a"), go, chunk(b"b") + LAST_CHUNK])
     answered = await upstream.send(asked())
 
-    flow = await flowing(answered, Taken(stop=1, error=LookupError()))
+    flow = await flowing(answered, Taken(stop=1, error=UpstreamProtocolError("odd")))
     go.set()
-    with pytest.raises(LookupError):  # also with the last part
+    with pytest.raises(UpstreamProtocolError):  # also with the last part
         await flow
 
 
