@@ -34,10 +34,10 @@ from .routing.table import RouteTable
 from .server.services import Line, Plan, Reloaded, Services
 from .telemetry.log import event
 from .upstream.catalog import Catalog
+from .upstream.client import choose, open_upstream
 from .upstream.mock import MockUpstream
-from .upstream.pool import open_session
 from .upstream.realtime import RealtimeSpeaker
-from .upstream.send import HttpUpstream, Upstream
+from .upstream.send import Upstream
 from .upstream.speak import Speaker
 from .upstream.through import Through
 
@@ -54,6 +54,7 @@ class Planner:
         self._via = f"1.1 {via}"
         self._cooldowns = services.cooldowns
         services.cooldowns.subscribe(services.log.key_cools)
+        self._client = choose(services.initial.upstream)
         self._latencies = Latencies()
         limits = services.initial.limits
         self._scope = services.scope
@@ -160,8 +161,7 @@ class Planner:
         if config.kind == "mock":
             upstream = MockUpstream(config.mock)
         else:
-            session = open_session(config, asyncio.get_running_loop())
-            upstream = HttpUpstream(name, config, session)
+            upstream = open_upstream(name, config, self._client, asyncio.get_running_loop())
         self._open.add(upstream)
         return upstream
 

@@ -266,6 +266,20 @@ class LimitsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamConfig:
+    """How the providers are asked."""
+
+    client: Literal["auto", "lean", "stock"] = option(
+        "Who speaks HTTP with them: `lean`, the gateway's own exchange on aiohttp's connections; "
+        "`stock`, aiohttp's `ClientSession.request`, which does the same at a higher cost; `auto`, "
+        "the first where the installed aiohttp is a version that it was proved on, else the "
+        "second, with a warning in the log.",
+        "auto",
+        at_start=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoggingConfig:
     """What is written to standard error."""
 
@@ -481,6 +495,7 @@ class Config:
     failover: FailoverConfig = option("The end of a route.", factory=FailoverConfig)
     timeouts: TimeoutsConfig = option("Time limits.", factory=TimeoutsConfig)
     limits: LimitsConfig = option("Size and number limits.", factory=LimitsConfig)
+    upstream: UpstreamConfig = option("The way to the providers.", factory=UpstreamConfig)
     logging: LoggingConfig = option("The log.", factory=LoggingConfig)
     metrics: MetricsConfig = option("The metrics.", factory=MetricsConfig)
     keys: tuple[KeyConfig, ...] = option("Client keys.", ())

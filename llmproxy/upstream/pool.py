@@ -85,14 +85,19 @@ def open_session(config: ProviderConfig, loop: asyncio.AbstractEventLoop) -> aio
     proxy from the environment and no timeout: only handshakes go through the session itself, and
     they are bounded by who waits for them.
     """
-    context: ssl.SSLContext | bool = True
-    if config.ca_file is not None:
-        context = ssl.create_default_context()
-        context.load_verify_locations(cafile=config.ca_file)  # besides the system's
     session = aiohttp.ClientSession(
-        connector=Pool(context=context, loop=loop),
+        connector=Pool(context=tls_context(config), loop=loop),
         cookie_jar=aiohttp.DummyCookieJar(loop=loop),
         timeout=ClientTimeout(total=None),
     )
     session._retry_connection = False  # noqa: SLF001  # a repeat is an attempt, and `retry`'s business
     return session
+
+
+def tls_context(config: ProviderConfig) -> ssl.SSLContext | bool:
+    """Give what certificates are judged by: the system's authorities, and those of `ca_file`."""
+    if config.ca_file is None:
+        return True
+    context = ssl.create_default_context()
+    context.load_verify_locations(cafile=config.ca_file)
+    return context

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TypeAlias
 
 import aiohttp
@@ -11,10 +11,13 @@ import pytest
 from llmproxy.config.schema import ProviderConfig
 from llmproxy.core.exchange import HttpRequest
 from llmproxy.testing.provider import Provider
-from llmproxy.upstream.pool import Pool, open_session
-from llmproxy.upstream.send import Answer, HttpUpstream
+from llmproxy.upstream.client import Client, open_upstream
+from llmproxy.upstream.lean import LeanAnswer
+from llmproxy.upstream.send import Answer, Upstream
+from llmproxy.upstream.stock import StockAnswer
 
 Ask: TypeAlias = Callable[[], HttpRequest]
+Reach: TypeAlias = Callable[[ProviderConfig], Upstream]
 
 
 @pytest.fixture
@@ -24,25 +27,31 @@ async def provider() -> AsyncIterator[Provider]:
         yield scripted
 
 
+@pytest.fixture(params=["lean", "stock"])
+def client(request: pytest.FixtureRequest) -> Client:
+    """Which client asks: what holds for one holds for the other."""
+    client: Client = request.param
+    return client
+
+
 @pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """A session with a provider's pool."""
-    config = ProviderConfig(kind="openai")
-    async with open_session(config, asyncio.get_running_loop()) as opened:
+async def reach(client: Client) -> AsyncIterator[Reach]:
+    """Opens ways to providers, and closes them after the test."""
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+
+        def opened(config: ProviderConfig) -> Upstream:
+            upstream = open_upstream("first", config, client, loop)
+            stack.push_async_callback(upstream.close)
+            return upstream
+
         yield opened
 
 
 @pytest.fixture
-def pool(session: aiohttp.ClientSession) -> Pool:
-    """The session's pool."""
-    assert isinstance(session.connector, Pool)
-    return session.connector
-
-
-@pytest.fixture
-def upstream(session: aiohttp.ClientSession) -> HttpUpstream:
+async def upstream(reach: Reach) -> Upstream:
     """The way to the provider."""
-    return HttpUpstream("first", ProviderConfig(kind="openai"), session)
+    return reach(ProviderConfig(kind="openai"))
 
 
 @pytest.fixture
@@ -66,3 +75,12 @@ async def whole(answer: Answer) -> bytes:
     while data := await answer.read():
         parts.append(data)
     return b"".join(parts)
+
+
+async def lost(answer: Answer) -> None:
+    """Wait for the loss of the answer's connection."""
+    assert isinstance(answer, LeanAnswer | StockAnswer)
+    assert answer._wire is not None
+    if (closed := answer._wire.closed) is not None:
+        with suppress(aiohttp.ClientConnectionError):  # of a reset
+            await closed

@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import zlib
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -11,16 +10,16 @@ import pytest
 from llmproxy.core.errors import UpstreamProtocolError
 from llmproxy.core.exchange import HttpRequest
 from llmproxy.testing.provider import LAST_CHUNK, End, Provider, answer, chunk, head, stream
-from llmproxy.upstream.lean import READ_BUFFER, LeanAnswer
-from llmproxy.upstream.send import WIRE_ERRORS, Answer, HttpUpstream
+from llmproxy.upstream.lean import READ_BUFFER
+from llmproxy.upstream.send import WIRE_ERRORS, Upstream
 
-from .conftest import Ask, whole
+from .conftest import Ask, lost, whole
 
 CHUNKED = head(200, [("transfer-encoding", "chunked")])
 
 
 async def test_an_answer_has_its_status_headers_and_body(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then(answer(b"none", status=404, headers=[("X-Why", "gone")]))
 
@@ -34,7 +33,7 @@ async def test_an_answer_has_its_status_headers_and_body(
 
 @pytest.mark.parametrize("status", [204, 304])
 async def test_an_answer_without_a_body_has_ended_with_its_head(
-    provider: Provider, upstream: HttpUpstream, asked: Ask, status: int
+    provider: Provider, upstream: Upstream, asked: Ask, status: int
 ) -> None:
     provider.then([head(status), End.KEEP], answer(b"next"))
 
@@ -45,9 +44,7 @@ async def test_an_answer_without_a_body_has_ended_with_its_head(
     assert provider.connections == 1
 
 
-async def test_interim_answers_pass_by(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
-) -> None:
+async def test_interim_answers_pass_by(provider: Provider, upstream: Upstream, asked: Ask) -> None:
     interim = head(100) + head(103, [("link", "x")])
     provider.then([interim, *answer(b"mine")], answer(b"next"))
 
@@ -60,7 +57,7 @@ async def test_interim_answers_pass_by(
 
 
 async def test_interim_answers_without_an_end_are_no_answer(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then([head(100) * 9, head(100) * 9, End.HANG])
 
@@ -71,7 +68,7 @@ async def test_interim_answers_without_an_end_are_no_answer(
 
 
 async def test_a_switch_of_protocols_is_no_connection_to_keep(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then(
         [head(101, [("upgrade", "x"), ("connection", "upgrade")]), End.HANG], answer(b"next")
@@ -89,7 +86,7 @@ PACKED = {"gzip": gzip.compress(b"x" * 300_000), "deflate": zlib.compress(b"x" *
 
 @pytest.mark.parametrize("coding", PACKED)
 async def test_a_packed_body_is_unpacked(
-    provider: Provider, upstream: HttpUpstream, asked: Ask, coding: str
+    provider: Provider, upstream: Upstream, asked: Ask, coding: str
 ) -> None:
     provider.then(answer(PACKED[coding], headers=[("content-encoding", coding)]), answer(b"next"))
 
@@ -101,7 +98,7 @@ async def test_a_packed_body_is_unpacked(
 
 
 async def test_a_body_that_cannot_be_unpacked_is_broken(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then(answer(b"not gzip at all", headers=[("content-encoding", "gzip")]))
 
@@ -114,7 +111,7 @@ async def test_a_body_that_cannot_be_unpacked_is_broken(
 
 
 async def test_a_body_may_end_with_its_connection(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     go = asyncio.Event()
     provider.then([head() + b"a", go, b"b", End.CLOSE], answer(b"next"))
@@ -132,7 +129,7 @@ BROKEN = {"bad chunk": b"zz\r\n", "close": End.CLOSE, "reset": End.RESET}
 
 @pytest.mark.parametrize("how", BROKEN.values(), ids=BROKEN.keys())
 async def test_a_body_that_breaks_is_heard_of_by_who_waits_for_it(
-    provider: Provider, upstream: HttpUpstream, asked: Ask, how: bytes | End
+    provider: Provider, upstream: Upstream, asked: Ask, how: bytes | End
 ) -> None:
     go = asyncio.Event()
     provider.then([CHUNKED + chunk(b"a"), go, how, End.HANG])
@@ -149,7 +146,7 @@ async def test_a_body_that_breaks_is_heard_of_by_who_waits_for_it(
 
 
 async def test_a_reset_is_not_the_end_of_a_body_that_ends_with_its_connection(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     go = asyncio.Event()
     provider.then([head() + b"a", go, End.RESET])
@@ -164,15 +161,11 @@ async def test_a_reset_is_not_the_end_of_a_body_that_ends_with_its_connection(
 
 
 async def test_what_came_before_a_cut_is_given_before_it_is_told(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then([CHUNKED + chunk(b"a"), End.CLOSE])
     answered = await upstream.send(asked())
-    assert isinstance(answered, LeanAnswer)
-
-    lost = answered._wire.closed
-    assert lost is not None
-    await lost
+    await lost(answered)
 
     assert await answered.read() == b"a"
     with pytest.raises(WIRE_ERRORS):
@@ -181,12 +174,11 @@ async def test_what_came_before_a_cut_is_given_before_it_is_told(
 
 
 async def test_a_slow_reader_stops_the_provider_and_loses_nothing(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     parts = [b"%d" % (number % 10) * 10_000 for number in range(3000)]
     provider.then([CHUNKED, *map(chunk, parts), LAST_CHUNK, End.KEEP])
     answered = await upstream.send(asked())
-    assert isinstance(answered, LeanAnswer)
 
     written = await provider.stalled()
     held = await answered.read()
@@ -198,7 +190,7 @@ async def test_a_slow_reader_stops_the_provider_and_loses_nothing(
 
 
 async def test_many_small_chunks_in_one_piece_do_not_stop_for_good(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then([CHUNKED + chunk(b"a") * 20_000 + LAST_CHUNK, End.KEEP])
 
@@ -208,7 +200,7 @@ async def test_many_small_chunks_in_one_piece_do_not_stop_for_good(
 
 
 async def test_an_answer_before_the_request_was_taken_costs_the_connection(
-    upstream: HttpUpstream, others: AsyncExitStack
+    upstream: Upstream, others: AsyncExitStack
 ) -> None:
     taken = asyncio.get_running_loop().create_future()
     read = asyncio.Event()
@@ -239,7 +231,7 @@ async def test_an_answer_before_the_request_was_taken_costs_the_connection(
 
 
 async def test_closing_an_answer_that_has_ended_breaks_nobody_else_s(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     go = asyncio.Event()
     provider.then(answer({}), stream(b"a", go, b"b"))
@@ -252,138 +244,3 @@ async def test_closing_an_answer_that_has_ended_breaks_nobody_else_s(
 
     assert await whole(following) == b"ab"
     assert provider.connections == 1
-
-
-class Taken:
-    """Takes parts as they come; after the `stop`-th it wants no more, or fails with `error`."""
-
-    def __init__(self, stop: int = 10**9, error: UpstreamProtocolError | None = None) -> None:
-        self.parts: list[bytes] = []
-        self.came = asyncio.Event()
-        self._stop = stop
-        self._error = error
-
-    def __call__(self, data: bytes) -> bool:
-        self.parts.append(data)
-        self.came.set()
-        if len(self.parts) < self._stop:
-            return True
-        if self._error is not None:
-            raise self._error
-        return False
-
-
-async def flowing(answered: Answer, taken: Taken) -> "asyncio.Task[None]":
-    """Have the rest of an answer flow from now on, once its first part has been read."""
-    assert await answered.read() == b"a"
-    assert answered.flow is not None
-
-    async def flow(flow: Callable[[Callable[[bytes], bool]], Awaitable[None]]) -> None:
-        await flow(taken)
-
-    task = asyncio.get_running_loop().create_task(flow(answered.flow))
-    await asyncio.sleep(0)  # it has begun
-    return task
-
-
-async def test_what_flows_comes_read_by_read_to_the_end(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
-) -> None:
-    taken, go, on = Taken(), asyncio.Event(), asyncio.Event()
-    two = chunk(b"b") + chunk(b"c")  # in one read
-    provider.then([CHUNKED + chunk(b"a"), go, two, on, chunk(b"d") + LAST_CHUNK], answer(b"next"))
-    answered = await upstream.send(asked())
-
-    flow = await flowing(answered, taken)
-    go.set()
-    await taken.came.wait()
-    assert taken.parts == [b"bc"]
-    on.set()
-    await flow
-
-    assert taken.parts == [b"bc", b"d"]
-    assert await answered.read() == b""
-    assert await whole(await upstream.send(asked())) == b"next"
-    assert provider.connections == 1
-
-
-async def test_what_is_not_taken_any_more_is_read(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
-) -> None:
-    taken, go, on = Taken(stop=1), asyncio.Event(), asyncio.Event()
-    provider.then([CHUNKED + chunk(b"a"), go, chunk(b"b"), on, chunk(b"c") + LAST_CHUNK])
-    answered = await upstream.send(asked())
-
-    flow = await flowing(answered, taken)
-    go.set()
-    await flow
-    on.set()
-
-    assert (taken.parts, await whole(answered)) == ([b"b"], b"c")
-
-
-async def test_what_went_wrong_with_a_part_is_raised_where_it_is_waited_for(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
-) -> None:
-    go = asyncio.Event()
-    provider.then([CHUNKED + chunk(b"a"), go, chunk(b"b") + LAST_CHUNK])
-    answered = await upstream.send(asked())
-
-    flow = await flowing(answered, Taken(stop=1, error=UpstreamProtocolError("odd")))
-    go.set()
-    with pytest.raises(UpstreamProtocolError):  # also with the last part
-        await flow
-
-
-@pytest.mark.parametrize("how", BROKEN.values(), ids=BROKEN.keys())
-async def test_what_breaks_while_it_flows_breaks_what_is_read_after_it(
-    provider: Provider, upstream: HttpUpstream, asked: Ask, how: bytes | End
-) -> None:
-    taken, go, on = Taken(), asyncio.Event(), asyncio.Event()
-    provider.then([CHUNKED + chunk(b"a"), go, chunk(b"b"), on, how, End.HANG])
-    answered = await upstream.send(asked())
-
-    flow = await flowing(answered, taken)
-    go.set()
-    await taken.came.wait()
-    on.set()
-    with pytest.raises(WIRE_ERRORS):
-        await flow
-
-    assert taken.parts == [b"b"]
-    with pytest.raises(WIRE_ERRORS):
-        await answered.read()
-    answered.close()
-    await provider.idle()
-
-
-async def test_a_flow_that_is_cancelled_takes_nothing_more(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
-) -> None:
-    taken, go = Taken(), asyncio.Event()
-    provider.then([CHUNKED + chunk(b"a"), go, chunk(b"b") + LAST_CHUNK])
-    answered = await upstream.send(asked())
-
-    flow = await flowing(answered, taken)
-    flow.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await flow
-    go.set()
-
-    assert (await whole(answered), taken.parts) == (b"b", [])
-
-
-async def test_more_than_is_to_be_held_is_left_to_be_read(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
-) -> None:
-    taken, go = Taken(), asyncio.Event()
-    large = b"x" * 8 * READ_BUFFER
-    sent = head(200, [("transfer-encoding", "chunked"), ("content-encoding", "gzip")])
-    provider.then([sent, chunk(gzip.compress(b"a")), go, chunk(gzip.compress(large)) + LAST_CHUNK])
-    answered = await upstream.send(asked())
-
-    flow = await flowing(answered, taken)
-    go.set()
-    await flow
-
-    assert b"".join(taken.parts) + await whole(answered) == large

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -9,15 +10,36 @@ from aiohttp import ClientTimeout
 
 from llmproxy.config.schema import ProviderConfig
 from llmproxy.testing.provider import End, Move, Provider, answer, chunk, hang, head, stream
-from llmproxy.upstream.lean import LeanAnswer, Wire
-from llmproxy.upstream.pool import Pool
-from llmproxy.upstream.send import HttpUpstream
+from llmproxy.upstream.lean import Wire
+from llmproxy.upstream.pool import Pool, open_session
+from llmproxy.upstream.send import HttpUpstream, Upstream
 
-from .conftest import Ask, whole
+from .conftest import Ask, lost, whole
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A session with a provider's pool."""
+    config = ProviderConfig(kind="openai")
+    async with open_session(config, asyncio.get_running_loop()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pool(session: aiohttp.ClientSession) -> Pool:
+    """The session's pool."""
+    assert isinstance(session.connector, Pool)
+    return session.connector
+
+
+@pytest.fixture
+def lean(session: aiohttp.ClientSession) -> HttpUpstream:
+    """A way to the provider over that pool."""
+    return HttpUpstream("first", ProviderConfig(kind="openai"), session)
 
 
 async def test_a_connection_whose_answer_was_read_carries_the_next_request(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.always = lambda _: answer({})
 
@@ -28,7 +50,7 @@ async def test_a_connection_whose_answer_was_read_carries_the_next_request(
 
 
 async def test_a_connection_whose_answer_is_being_read_carries_no_other_request(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     go = asyncio.Event()
     provider.then(stream(b"a", go, b"b"), answer({}))
@@ -42,41 +64,38 @@ async def test_a_connection_whose_answer_is_being_read_carries_no_other_request(
 
 
 async def test_the_connection_used_last_is_used_first(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, lean: HttpUpstream, asked: Ask
 ) -> None:
     go = asyncio.Event()
     provider.then(stream(b"a", go), answer({}), answer({}))
 
-    slow = await upstream.send(asked())
-    await whole(await upstream.send(asked()))
+    slow = await lean.send(asked())
+    await whole(await lean.send(asked()))
     go.set()
     await whole(slow)
-    await whole(await upstream.send(asked()))
+    await whole(await lean.send(asked()))
 
     assert [request.connection for request in provider.requests] == [1, 2, 1]
 
 
 async def test_a_connection_that_died_while_it_was_idle_is_passed_over(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     go = asyncio.Event()
     provider.then(stream(b"a", go, end=End.CLOSE), answer({}), answer({}))
     dying = await upstream.send(asked())
-    assert isinstance(dying, LeanAnswer)
-    lost = dying._wire.closed
-    assert lost is not None
     await whole(await upstream.send(asked()))
     go.set()
     await whole(dying)
 
-    await lost
+    await lost(dying)
     await whole(await upstream.send(asked()))
 
     assert [request.connection for request in provider.requests] == [1, 2, 2]
 
 
 async def test_an_answer_that_says_close_costs_its_connection(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then(answer({}, headers=[("connection", "close")]), answer({}))
 
@@ -87,7 +106,7 @@ async def test_an_answer_that_says_close_costs_its_connection(
 
 
 async def test_an_answer_given_up_costs_its_connection(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then(stream(b"a", End.HANG), answer({}))
 
@@ -99,7 +118,7 @@ async def test_an_answer_given_up_costs_its_connection(
 
 
 async def test_bytes_that_come_unasked_cost_the_idle_connection(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     say = asyncio.Event()
     mine = head(200, [("content-length", "1")]) + b"m"
@@ -114,7 +133,7 @@ async def test_bytes_that_come_unasked_cost_the_idle_connection(
 
 
 async def test_two_answers_in_one_piece_cost_the_connection(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     both = b"".join(part for _ in range(2) for part in answer(b"mine") if isinstance(part, bytes))
     provider.then([both, End.HANG], answer(b"next"))
@@ -127,9 +146,9 @@ async def test_two_answers_in_one_piece_cost_the_connection(
 
 
 async def test_a_server_that_speaks_before_it_is_asked_is_not_believed(
-    provider: Provider, upstream: HttpUpstream, asked: Ask, pool: Pool
+    provider: Provider, lean: HttpUpstream, asked: Ask, pool: Pool
 ) -> None:
-    lease = await pool.connect(upstream._where(asked()), [], ClientTimeout())
+    lease = await pool.connect(lean._where(asked()), [], ClientTimeout())
     wire = lease.protocol
     assert isinstance(wire, Wire)
     wire.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
@@ -158,10 +177,10 @@ async def test_a_connection_idle_for_too_long_is_closed(provider: Provider, aske
 
 
 async def test_only_what_is_idle_for_too_long_is_closed_and_the_rest_in_its_time(
-    provider: Provider, upstream: HttpUpstream, asked: Ask, pool: Pool
+    provider: Provider, lean: HttpUpstream, asked: Ask, pool: Pool
 ) -> None:
     provider.always = lambda _: answer({})
-    await asyncio.gather(*(upstream.send(asked()) for _ in range(2)))
+    await asyncio.gather(*(lean.send(asked()) for _ in range(2)))
     pool._idle[0].idle_since -= 30
 
     pool._expire()
@@ -182,16 +201,16 @@ UNENDED = {
 async def test_the_session_closes_idle_and_busy_connections_and_leaves_no_timer(
     provider: Provider,
     asked: Ask,
-    upstream: HttpUpstream,
+    lean: HttpUpstream,
     session: aiohttp.ClientSession,
     unended: list[Move],
 ) -> None:
     pool = session.connector
     assert isinstance(pool, Pool)
     provider.then(unended, answer({}))
-    busy = await upstream.send(asked())
+    busy = await lean.send(asked())
     await busy.read()
-    await whole(await upstream.send(asked()))
+    await whole(await lean.send(asked()))
     sweep = pool._sweep
 
     await session.close()
@@ -206,7 +225,7 @@ async def test_the_session_closes_idle_and_busy_connections_and_leaves_no_timer(
 
 
 async def test_an_answer_given_up_cannot_be_read_any_further(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then(stream(b"a", End.HANG))
     given_up = await upstream.send(asked())
@@ -219,7 +238,7 @@ async def test_an_answer_given_up_cannot_be_read_any_further(
 
 
 async def test_who_gives_up_waiting_for_an_answer_breaks_the_connection(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then(hang(), answer({}))
     async with asyncio.TaskGroup() as group:

@@ -15,16 +15,15 @@ from llmproxy.config.schema import ProviderConfig
 from llmproxy.core.errors import InvalidRequest, UpstreamConnectError, UpstreamProtocolError
 from llmproxy.core.exchange import HttpRequest
 from llmproxy.testing.provider import End, Move, Provider, answer, close, head, reset
-from llmproxy.upstream.pool import Pool, open_session
-from llmproxy.upstream.send import HttpUpstream, ours
+from llmproxy.upstream.send import Upstream, ours
 
-from .conftest import Ask, whole
+from .conftest import Ask, Reach, whole
 
 TLS = Path(__file__).parents[2] / "support" / "tls"
 
 
 async def test_the_request_goes_out_as_it_was_made(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then(answer({}))
 
@@ -32,7 +31,7 @@ async def test_the_request_goes_out_as_it_was_made(
 
     (request,) = provider.requests
     assert (request.method, request.target, request.body) == ("POST", "/v1/x?y=1", b"{}")
-    assert request.headers == [
+    assert [(name.lower(), value) for name, value in request.headers] == [
         ("host", f"127.0.0.1:{provider.port}"),
         ("x", "1"),
         ("content-length", "2"),
@@ -41,7 +40,7 @@ async def test_the_request_goes_out_as_it_was_made(
 
 @pytest.mark.parametrize("value", ["a\r\nx: b", "a\nb", "a\rb"])
 async def test_a_header_with_a_line_break_is_refused_and_nothing_is_sent(
-    provider: Provider, upstream: HttpUpstream, value: str
+    provider: Provider, upstream: Upstream, value: str
 ) -> None:
     request = HttpRequest(method="GET", url=provider.url, headers={"x": value}, body=b"")
 
@@ -52,7 +51,7 @@ async def test_a_header_with_a_line_break_is_refused_and_nothing_is_sent(
 
 
 async def test_a_kept_connection_that_died_while_it_was_idle_is_nobody_s_failure(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then(answer({}, end=End.STALE), answer(b"next"))
     await whole(await upstream.send(asked()))
@@ -65,7 +64,7 @@ async def test_a_kept_connection_that_died_while_it_was_idle_is_nobody_s_failure
 
 
 async def test_the_repetition_goes_out_on_a_new_connection(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then(answer({}, end=End.STALE), answer({}, end=End.STALE), answer(b"next"))
     await asyncio.gather(*(upstream.send(asked()) for _ in range(2)))
@@ -79,7 +78,7 @@ async def test_the_repetition_goes_out_on_a_new_connection(
 
 @pytest.mark.parametrize("last", [reset(), close()], ids=["reset", "close"])
 async def test_a_request_is_repeated_only_once(
-    provider: Provider, upstream: HttpUpstream, asked: Ask, last: Iterator[Move]
+    provider: Provider, upstream: Upstream, asked: Ask, last: Iterator[Move]
 ) -> None:
     provider.then(answer({}, end=End.STALE), last)
     await whole(await upstream.send(asked()))
@@ -92,7 +91,7 @@ async def test_a_request_is_repeated_only_once(
 
 
 async def test_a_new_connection_that_dies_is_a_failure(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then(reset())
 
@@ -107,7 +106,7 @@ HEARD = {"half a head": b"HTTP/1.1 200 OK\r\nx: ", "an interim answer": head(100
 
 @pytest.mark.parametrize("said", HEARD.values(), ids=HEARD.keys())
 async def test_a_request_that_was_heard_is_not_repeated(
-    provider: Provider, upstream: HttpUpstream, asked: Ask, said: bytes
+    provider: Provider, upstream: Upstream, asked: Ask, said: bytes
 ) -> None:
     provider.then(answer({}), [said, End.CLOSE])
     await whole(await upstream.send(asked()))
@@ -119,7 +118,7 @@ async def test_a_request_that_was_heard_is_not_repeated(
 
 
 async def test_what_is_no_http_is_told_so(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then([b"SSH-2.0-x\r\n\r\n", End.HANG])
 
@@ -139,11 +138,9 @@ def test_no_descriptor_left_here_blames_nobody() -> None:
 
 
 async def test_a_proxy_is_told_the_whole_url_and_its_connection_is_kept(
-    provider: Provider, others: AsyncExitStack
+    provider: Provider, reach: Reach
 ) -> None:
-    config = ProviderConfig(kind="openai", proxy=provider.url)
-    session = open_session(config, asyncio.get_running_loop())
-    upstream = HttpUpstream("far", config, await others.enter_async_context(session))
+    upstream = reach(ProviderConfig(kind="openai", proxy=provider.url))
     provider.then(answer({}, end=End.STALE), answer({}), answer({}))
     request = HttpRequest(method="GET", url="http://far.invalid/v1?a=1", headers={}, body=b"")
 
@@ -155,7 +152,9 @@ async def test_a_proxy_is_told_the_whole_url_and_its_connection_is_kept(
     assert [request.connection for request in provider.requests] == [1, 2, 2]
 
 
-async def test_a_proxy_makes_a_tunnel_to_a_provider_with_tls(others: AsyncExitStack) -> None:
+async def test_a_proxy_makes_a_tunnel_to_a_provider_with_tls(
+    others: AsyncExitStack, reach: Reach
+) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "loopback.pem", TLS / "loopback.key")
     secret = await others.enter_async_context(Provider(tls=context))
@@ -180,8 +179,7 @@ async def test_a_proxy_makes_a_tunnel_to_a_provider_with_tls(others: AsyncExitSt
         proxy=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
         ca_file=str(TLS / "loopback.pem"),
     )
-    session = open_session(config, asyncio.get_running_loop())
-    upstream = HttpUpstream("far", config, await others.enter_async_context(session))
+    upstream = reach(config)
     secret.always = lambda _: answer(b"through")
     request = HttpRequest(method="POST", url=f"{secret.url}/v1", headers={}, body=b"{}")
 
@@ -194,11 +192,14 @@ async def test_a_proxy_makes_a_tunnel_to_a_provider_with_tls(others: AsyncExitSt
 
 @pytest.mark.parametrize("tls", [True, False])
 async def test_a_connection_whose_upload_was_not_taken_is_not_kept(
-    others: AsyncExitStack, tls: bool
+    others: AsyncExitStack, reach: Reach, tls: bool
 ) -> None:
     over, ended = asyncio.Event(), asyncio.Event()
+    connections = 0
 
     async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
         await over.wait()
@@ -210,8 +211,7 @@ async def test_a_connection_whose_upload_was_not_taken_is_not_kept(
     server = await asyncio.start_server(early, "127.0.0.1", 0, ssl=context if tls else None)
     await others.enter_async_context(server)
     config = ProviderConfig(kind="openai", ca_file=str(TLS / "loopback.pem"))
-    session = await others.enter_async_context(open_session(config, asyncio.get_running_loop()))
-    assert isinstance(session.connector, Pool)
+    upstream = reach(config)
     port = server.sockets[0].getsockname()[1]
     request = HttpRequest(
         method="POST",
@@ -220,12 +220,15 @@ async def test_a_connection_whose_upload_was_not_taken_is_not_kept(
         body=b"x" * 20_000_000,
     )
 
-    body = await whole(await HttpUpstream("far", config, session).send(request))
-
-    assert body == b"{}"
-    assert session.connector.take() is None
+    body = await whole(await upstream.send(request))
     over.set()
     await ended.wait()
+    following = await whole(
+        await upstream.send(HttpRequest(method="GET", url=request.url, headers={}, body=b""))
+    )
+
+    assert (body, following) == (b"{}", b"{}")
+    assert connections == 2
 
 
 class Parts:
@@ -255,7 +258,7 @@ def upload(url: str, upload: Parts, size: int | None) -> HttpRequest:
 
 @pytest.mark.parametrize("size", [11, None])
 async def test_what_is_still_to_come_of_a_request_follows_with_its_length_or_in_chunks(
-    provider: Provider, upstream: HttpUpstream, size: int | None
+    provider: Provider, upstream: Upstream, size: int | None
 ) -> None:
     provider.then(answer({}), answer(b"next"))
 
@@ -271,7 +274,7 @@ async def test_what_is_still_to_come_of_a_request_follows_with_its_length_or_in_
 
 
 async def test_what_may_be_sent_once_takes_no_kept_connection(
-    provider: Provider, upstream: HttpUpstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:
     provider.then(answer({}, end=End.STALE), answer(b"next"))
     await whole(await upstream.send(asked()))
@@ -283,7 +286,7 @@ async def test_what_may_be_sent_once_takes_no_kept_connection(
 
 
 async def test_what_was_sent_once_may_not_be_repeated_and_what_was_not_sent_may(
-    provider: Provider, upstream: HttpUpstream
+    provider: Provider, upstream: Upstream
 ) -> None:
     provider.then(reset())
 
@@ -298,7 +301,7 @@ async def test_what_was_sent_once_may_not_be_repeated_and_what_was_not_sent_may(
 
 
 async def test_an_upload_that_ends_early_is_never_ended_as_if_it_were_whole(
-    provider: Provider, upstream: HttpUpstream
+    provider: Provider, upstream: Upstream
 ) -> None:
     parts = Parts(b"abc", error=InvalidRequest("broken off"))
     sending = asyncio.ensure_future(upstream.send(upload(provider.url, parts, None)))
@@ -312,7 +315,7 @@ async def test_an_upload_that_ends_early_is_never_ended_as_if_it_were_whole(
 
 
 async def test_an_answer_to_half_a_request_costs_the_connection_and_ends_the_upload(
-    upstream: HttpUpstream, others: AsyncExitStack
+    upstream: Upstream, others: AsyncExitStack
 ) -> None:
     left = asyncio.Event()
 
@@ -340,7 +343,7 @@ async def test_an_answer_to_half_a_request_costs_the_connection_and_ends_the_upl
 
 @pytest.mark.parametrize(("method", "length"), [("POST", "0"), ("PUT", "0"), ("GET", None)])
 async def test_a_request_without_a_body_says_so_where_one_is_usual(
-    provider: Provider, upstream: HttpUpstream, method: str, length: str | None
+    provider: Provider, upstream: Upstream, method: str, length: str | None
 ) -> None:
     provider.then(answer({}))
 
@@ -350,7 +353,7 @@ async def test_a_request_without_a_body_says_so_where_one_is_usual(
     assert provider.requests[0].header("content-length") == length
 
 
-async def test_the_answer_to_a_head_has_no_body(provider: Provider, upstream: HttpUpstream) -> None:
+async def test_the_answer_to_a_head_has_no_body(provider: Provider, upstream: Upstream) -> None:
     provider.then([head(200, [("content-length", "5")]), End.KEEP], answer(b"next"))
     request = HttpRequest(method="HEAD", url=provider.url, headers={}, body=b"")
 
@@ -359,7 +362,7 @@ async def test_the_answer_to_a_head_has_no_body(provider: Provider, upstream: Ht
     assert await whole(await upstream.send(following)) == b"next"
 
 
-async def test_an_answer_may_stay_packed(provider: Provider, upstream: HttpUpstream) -> None:
+async def test_an_answer_may_stay_packed(provider: Provider, upstream: Upstream) -> None:
     provider.then(answer(b"\x1f\x8b", headers={"content-encoding": "gzip"}))
     request = HttpRequest(method="GET", url=provider.url, headers={}, body=b"", packed=True)
 
