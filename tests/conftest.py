@@ -7,6 +7,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
+from tests.support.gateway import CLIENT
+
 # A loaded machine is no reason to fail a property, and the same code gives the same result.
 settings.register_profile("quick", deadline=None, derandomize=True)
 # For a search: HYPOTHESIS_PROFILE=thorough scripts/test tests/property
@@ -23,3 +25,14 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let all gateways under test ask by one of the two clients (`upstream.client`)."""
+    parser.addoption("--client", choices=["lean", "stock"], help="who asks the providers")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hand the client to those who write configurations."""
+    if (client := config.getoption("--client")) is not None:
+        os.environ[CLIENT] = client

@@ -10,6 +10,7 @@ from llmproxy.core.reply import Reply
 from llmproxy.testing.answers import openai_events, openai_plain
 from llmproxy.testing.provider import End, Provider, Step, answer, hang, reset, stream
 from llmproxy.upstream.lean import Body, LeanAnswer
+from llmproxy.upstream.stock import StockAnswer
 from tests.support.gateway import HELLO, model, provider
 from tests.support.wire import Client
 
@@ -55,7 +56,9 @@ class Left:
         return [
             type(found).__name__
             for found in gc.get_objects()
-            if isinstance(found, Call | Exchange | Attempt | Reply | LeanAnswer | Body)
+            if isinstance(
+                found, Call | Exchange | Attempt | Reply | LeanAnswer | StockAnswer | Body
+            )
             and getattr(found, "path", "/v1") != "/metrics"  # the page just read
         ]
 

@@ -25,6 +25,7 @@ from .wire import JSON, Answer, ask, get
 
 ROOT = Path(__file__).parents[2]
 HELLO = [{"role": "user", "content": "Hello"}]
+CLIENT = "LLMPROXY_TEST_CLIENT"
 
 
 def provider(name: str, url: str, *, kind: str = "openai", more: str = "") -> str:
@@ -42,6 +43,14 @@ api_key = "env:{name.upper()}_KEY"
 def model(name: str, *targets: str) -> str:
     """Return the table of a model, as TOML."""
     return f"\n[models.{json.dumps(name)}]\ntargets = {json.dumps(targets)}\n"
+
+
+def by_client(text: str) -> str:
+    """Return a configuration with the client that `--client` names, where it names none itself."""
+    client = os.environ.get(CLIENT)
+    if client is None or "[upstream]" in text:
+        return text
+    return f"{text}\n[upstream]\nclient = {json.dumps(client)}\n"
 
 
 def keys(text: str) -> dict[str, str]:
@@ -126,7 +135,7 @@ class Gateway(Asked):
 
     def load(self) -> Config:
         """Give the configuration that the text is."""
-        return parse(self.text, keys(self.text), read=_read, source="test")
+        return parse(by_client(self.text), keys(self.text), read=_read, source="test")
 
 
 class Command(Asked):
@@ -150,7 +159,7 @@ class Command(Asked):
         }
         if text is not None:
             file = folder / "gateway.toml"
-            file.write_text(text)
+            file.write_text(by_client(text))
             self._options += ["--config", str(file)]
             self._env |= keys(text)
         self._more = asyncio.Event()
