@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
-from tests.support.gateway import CLIENT
+from tests.support.client import VARIABLE
 
 # A loaded machine is no reason to fail a property, and the same code gives the same result.
 settings.register_profile("quick", deadline=None, derandomize=True)
@@ -35,4 +35,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Hand the client to those who write configurations."""
     if (client := config.getoption("--client")) is not None:
-        os.environ[CLIENT] = client
+        os.environ[VARIABLE] = client

@@ -20,12 +20,12 @@ from llmproxy.host.memory import Host
 from llmproxy.server.protocol import make_runner
 from llmproxy.server.services import SERVICES, Reloaded
 
+from .client import by_client
 from .metrics import Numbers
 from .wire import JSON, Answer, ask, get
 
 ROOT = Path(__file__).parents[2]
 HELLO = [{"role": "user", "content": "Hello"}]
-CLIENT = "LLMPROXY_TEST_CLIENT"
 
 
 def provider(name: str, url: str, *, kind: str = "openai", more: str = "") -> str:
@@ -43,14 +43,6 @@ api_key = "env:{name.upper()}_KEY"
 def model(name: str, *targets: str) -> str:
     """Return the table of a model, as TOML."""
     return f"\n[models.{json.dumps(name)}]\ntargets = {json.dumps(targets)}\n"
-
-
-def by_client(text: str) -> str:
-    """Return a configuration with the client that `--client` names, where it names none itself."""
-    client = os.environ.get(CLIENT)
-    if client is None or "[upstream]" in text:
-        return text
-    return f"{text}\n[upstream]\nclient = {json.dumps(client)}\n"
 
 
 def keys(text: str) -> dict[str, str]:
