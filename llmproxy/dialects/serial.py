@@ -41,13 +41,13 @@ class Serial:
         "_length",
         "_limit",
         "_look_at",
-        "_open",
         "_waiting",
+        "open",
     )
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._open: int | None = None  # the call under way
+        self.open: int | None = None  # the call under way
         self._arguments: list[str] = []
         self._length = 0  # of the arguments
         self._look_at = 0  # the length from which on they are looked at again
@@ -57,7 +57,7 @@ class Serial:
 
     def feed(self, events: list[ChatEvent]) -> list[ChatEvent]:
         """Give the events that have their turn now."""
-        if self._open is None and len(events) == 1 and type(events[0]) is not ToolCallStarted:
+        if self.open is None and len(events) == 1 and type(events[0]) is not ToolCallStarted:
             return events  # text, nearly always
         out: list[ChatEvent] = []
         for event in events:
@@ -76,13 +76,13 @@ class Serial:
                 self._arguments.append(event.arguments)
                 self._length += len(event.arguments)
                 out.append(event)
-            case BlockEnded() if self._open is not None:
+            case BlockEnded() if self.open is not None:
                 if not self._waiting:
                     self._close(out)
             case MessageEnded():
                 self._close(out)
                 out.append(event)
-            case _ if self._open is None or self._is_whole():
+            case _ if self.open is None or self._is_whole():
                 self._close(out)
                 out.append(event)
             case _:
@@ -90,10 +90,10 @@ class Serial:
                 self._later.append(event)
 
     def _start(self, call: ToolCallStarted, out: list[ChatEvent]) -> None:
-        if self._open is not None and not self._waiting and self._is_whole():
+        if self.open is not None and not self._waiting and self._is_whole():
             self._close(out)
-        if self._open is None:
-            self._open = call.index
+        if self.open is None:
+            self.open = call.index
             out.append(call)
         else:
             self._keep(call.id + call.name + call.signature, OVERHEAD)
@@ -117,13 +117,13 @@ class Serial:
 
     def _close(self, out: list[ChatEvent]) -> None:
         """End the call under way, and say all that waited for it."""
-        if self._open is None:
+        if self.open is None:
             return
         out.append(BlockEnded())
         for waiting in self._waiting.values():
             out += [*waiting, BlockEnded()]
         out += self._later
-        self._open = None
+        self.open = None
         self._arguments.clear()
         self._waiting.clear()
         self._later.clear()

@@ -6,7 +6,7 @@ other.
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from ..core.exchange import Json
 from ..core.usage import Usage
@@ -27,6 +27,9 @@ class Renderer(Protocol):
 
         ValueError where it cannot be said, or more had to be held back than the limit allows.
         """
+
+    def words(self, text: str) -> bytes:
+        """Give the same as `feed` for a TextDelta; quicker where a text is under way."""
 
 
 class ClientSide(Protocol):
@@ -61,8 +64,19 @@ class Parser(Protocol):
 
     ended: bool
 
+    DELTA: ClassVar[bytes]
+    """How its servers begin an event with more of a text, up to the JSON."""
+
     @property
     def usage(self) -> Usage | None: ...
+
+    def words(self, body: Json) -> str | None:
+        """
+        Give the words, never none, of an event in which there is nothing but more of a text.
+
+        `feed` would give one TextDelta for it, and is not to be called. None: it is to be, and
+        nothing has changed.
+        """
 
     def feed(self, event: Event, body: Json) -> list[ChatEvent]:
         """

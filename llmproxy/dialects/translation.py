@@ -9,6 +9,8 @@ attempt may be repeated elsewhere; after that the words before it go out first a
 raises it. An event that is no JSON object is passed over and counted.
 """
 
+import orjson
+
 from ..core.errors import (
     InvalidRequest,
     LLMProxyError,
@@ -58,6 +60,10 @@ class Translation:
         "_broken",
         "_client",
         "_decoder",
+        "_delta",
+        "_delta_size",
+        "_held",
+        "_limit",
         "_parser",
         "_plain_usage",
         "_provider",
@@ -91,7 +97,11 @@ class Translation:
         self._side = side
         self._wire = wire
         self._decoder = SseDecoder(limit)
+        self._held = self._decoder.held
+        self._limit = limit
         self._parser = side.parser(limit)
+        self._delta = self._parser.DELTA
+        self._delta_size = len(self._delta)
         self._renderer = client.renderer(call.body, now=now, limit=limit)
         self._plain_usage: Usage | None = None
 
@@ -114,6 +124,27 @@ class Translation:
         """Give the client's events for one read, all in one piece."""
         if self._broken is not None:
             raise self._broken
+        delta, size = self._delta, len(data)
+        # One whole event that looks like more of a text, as most reads are. What comes of it is
+        # what `_translate` would give: the rest only takes it for what it seems to be.
+        if (
+            self.content
+            and data.startswith(delta)
+            and data.find(b"\n", self._delta_size) == size - 2
+            and data.endswith(b"\n\n")
+            and size <= self._limit
+            and not self._held
+            and data.find(b"\r") < 0
+        ):
+            try:
+                body = orjson.loads(data[self._delta_size :])
+            except orjson.JSONDecodeError:
+                body = None
+            if type(body) is dict and (words := self._parser.words(body)) is not None:
+                try:
+                    return self._renderer.words(words)
+                except ValueError as error:
+                    raise self._untranslatable(error) from error
         return self._translate(self._decoder.feed(data))
 
     def finish(self) -> bytes:

@@ -152,13 +152,14 @@ class SseDecoder:
     An event over `limit` is an UpstreamProtocolError once those before it have been given.
     """
 
-    __slots__ = ("_cutter", "_limit", "_over", "_started")
+    __slots__ = ("_cutter", "_limit", "_over", "_started", "held")
 
     def __init__(self, limit: int) -> None:
         self._cutter = EventCutter(limit)
         self._limit = limit
         self._started = False
         self._over = False
+        self.held = self._cutter.held  # of an event that is still under way
 
     def feed(self, data: bytes) -> list[Event]:
         """Give the events that are complete now."""

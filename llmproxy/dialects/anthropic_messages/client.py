@@ -13,6 +13,8 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Literal, TypeAlias, assert_never
 
+import orjson
+
 from ...core.errors import InvalidRequest
 from ...core.exchange import Json
 from ...core.usage import Usage
@@ -680,6 +682,12 @@ class Renderer:
     def feed(self, event: ChatEvent) -> bytes:
         """Give the events for one event, maybe none."""
         return b"".join(map(self._feed, self._serial.feed([event])))
+
+    def words(self, text: str) -> bytes:
+        """Give the events for more words."""
+        if self._open != "text":
+            return self.feed(TextDelta(text=text))
+        return self._frame + orjson.dumps(text) + b"}}\n\n"
 
     def _feed(self, event: ChatEvent) -> bytes:  # noqa: C901, PLR0911, PLR0912 - one a case
         match event:

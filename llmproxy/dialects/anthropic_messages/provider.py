@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2s
-from typing import Any, assert_never
+from typing import Any, ClassVar, assert_never
 
 from ...core.errors import UpstreamProtocolError
 from ...core.exchange import Json
@@ -475,6 +475,8 @@ class Parser:
 
     __slots__ = ("_calls", "_count", "_counts", "_last", "_started", "ended")
 
+    DELTA: ClassVar[bytes] = b"event: content_block_delta\ndata: "
+
     def __init__(self) -> None:
         self.ended = False
         self._started = False
@@ -498,6 +500,15 @@ class Parser:
         if not self._started and kind in _INSIDE:  # some servers leave the start out
             return [*self._start({}), *self._feed(kind, body)]
         return self._feed(kind, body)
+
+    def words(self, body: Json) -> str | None:
+        """Give the words of an event that has nothing else."""
+        if body.get("type") == "content_block_delta" and self._started and not self.ended:
+            delta = body.get("delta")
+            if type(delta) is dict and delta.get("type") == "text_delta" and "error" not in body:
+                text = delta.get("text")
+                return text if type(text) is str and text else None
+        return None
 
     def finish(self) -> list[ChatEvent]:
         """Give nothing: without its `message_stop` a message is not whole."""

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final, assert_never
 
+import orjson
+
 from ...core.errors import InvalidRequest
 from ...core.exchange import Json
 from ...core.usage import Usage
@@ -697,6 +699,12 @@ class Renderer:
     def feed(self, event: ChatEvent) -> bytes:
         """Give the chunks for one event, maybe none."""
         return b"".join(self._say(one) for one in self._serial.feed([event]))
+
+    def words(self, text: str) -> bytes:
+        """Give the chunk for more words."""
+        if self._serial.open is not None:
+            return self.feed(TextDelta(text=text))
+        return self._start + b'{"text":' + orjson.dumps(text) + b"}" + self._end
 
     def _say(self, event: ChatEvent) -> bytes:  # noqa: C901, PLR0911 - one a case
         match event:

@@ -8,7 +8,7 @@ https://ai.google.dev/api/generate-content. The address says model and stream, t
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2s
-from typing import Any, Final, assert_never
+from typing import Any, ClassVar, Final, assert_never
 
 from ...core.errors import UpstreamProtocolError
 from ...core.exchange import Json
@@ -625,6 +625,10 @@ _COUNTS = (
 )  # fmt: skip
 
 
+_EXTRAS = frozenset({"error", "promptFeedback"})
+_PLAIN = frozenset({"content", "index"})
+
+
 class Parser:
     """
     Parses the events of one answer, each an answer with what is new; calls come whole.
@@ -643,6 +647,8 @@ class Parser:
         "_reason",
         "ended",
     )
+
+    DELTA: ClassVar[bytes] = b"data: "
 
     def __init__(self) -> None:
         self.ended = False
@@ -663,8 +669,7 @@ class Parser:
         """Give what an event means, maybe nothing."""
         if self.ended or not body:
             return []
-        counts = part_of(body, "usageMetadata")  # totals: they replace the earlier ones
-        self._counts |= {name: counts[name] for name in _COUNTS if counts.get(name) is not None}
+        self._count(body)
         out: list[ChatEvent] = []
         if self._made is None:
             self._made = _Ids(text_of(body, "responseId"))
@@ -686,6 +691,25 @@ class Parser:
             self._candidate = {"finishMessage": candidate.get("finishMessage")}
         return out
 
+    def words(self, body: Json) -> str | None:
+        """Give the words of an event that has nothing else but counts, where a text is under way."""
+        if self._open is not TextDelta or self.ended or not _EXTRAS.isdisjoint(body):
+            return None
+        candidates = body.get("candidates")
+        candidate = candidates[0] if type(candidates) is list and len(candidates) == 1 else None
+        if type(candidate) is not dict or not _PLAIN.issuperset(candidate):
+            return None
+        content = candidate.get("content")
+        parts = content.get("parts") if type(content) is dict else None
+        if type(parts) is not list or len(parts) != 1 or candidate.get("index") not in (0, None):
+            return None
+        part = parts[0]
+        text = part.get("text") if type(part) is dict and len(part) == 1 else None
+        if type(text) is not str or not text:
+            return None
+        self._count(body)
+        return text
+
     def finish(self) -> list[ChatEvent]:
         """
         Give the end, if a reason to stop has come; without one the answer is not whole.
@@ -703,6 +727,13 @@ class Parser:
         )
         out.append(MessageEnded(stop=stop, refusal=refusal, usage=self.usage))
         return out
+
+    def _count(self, body: Json) -> None:
+        counts = body.get("usageMetadata")
+        if type(counts) is dict:
+            for name in _COUNTS:  # totals: they replace the earlier ones
+                if (number := counts.get(name)) is not None:
+                    self._counts[name] = number
 
     def _say(self, meant: AnswerPart, out: list[ChatEvent]) -> None:
         match meant:

@@ -12,6 +12,8 @@ A tool call's signature stands in its `extra_content`, as in Google's own chat c
 from collections.abc import Iterator, Mapping
 from typing import Any, assert_never, cast
 
+import orjson
+
 from ...core.errors import InvalidRequest
 from ...core.exchange import Json
 from ...core.usage import Usage
@@ -516,6 +518,7 @@ class Renderer:
         "_opened",
         "_signatures",
         "_start",
+        "_text_end",
         "_text_start",
         "_thoughts",
     )
@@ -527,6 +530,7 @@ class Renderer:
         self._opened = False
         self._start = b""
         self._text_start = b""
+        self._text_end = b""
         self._frame_end = b""
         self._blocks = 0
         self._held = 0
@@ -548,10 +552,16 @@ class Renderer:
         content = "" if isinstance(event, TextDelta | MessageEnded) else None
         return self._delta({"role": "assistant", "content": content, "refusal": None}) + chunks
 
+    def words(self, text: str) -> bytes:
+        """Give the chunk for more words."""
+        if not self._opened:
+            return self.feed(TextDelta(text=text))
+        return self._text_start + orjson.dumps(text) + self._text_end
+
     def _chunks(self, event: ChatEvent) -> bytes:  # noqa: C901, PLR0911 - one a case
         match event:
             case TextDelta():
-                return self._text_start + dumps(event.text) + b"}" + self._frame_end
+                return self._text_start + dumps(event.text) + self._text_end
             case ToolCallDelta():
                 function = {"arguments": event.arguments}
                 return self._delta({"tool_calls": [{"index": event.index, "function": function}]})
@@ -588,6 +598,7 @@ class Renderer:
         self._text_start = self._start + b'{"index":0,"delta":{"content":'
         usage = b',"usage":null' if self._include_usage else b""
         self._frame_end = b',"logprobs":null,"finish_reason":null}]' + usage + b"}\n\n"
+        self._text_end = b"}" + self._frame_end
         return b""
 
     def _delta(self, delta: Json) -> bytes:

@@ -13,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2s, sha256
-from typing import Any, assert_never
+from typing import Any, ClassVar, assert_never
 
 import orjson
 
@@ -843,6 +843,9 @@ class _Call:
     held: list[str] = field(default_factory=list)
 
 
+_EXTRAS = frozenset({"error", "x_groq"})
+
+
 class Parser:
     """
     Parses the chunks of one answer.
@@ -871,6 +874,8 @@ class Parser:
         "_told",
         "ended",
     )
+
+    DELTA: ClassVar[bytes] = b"data: "
 
     def __init__(self, limit: int) -> None:
         self.ended = False
@@ -916,6 +921,25 @@ class Parser:
             self._take(delta, out)
         self._finish_reason(choice)
         return out
+
+    def words(self, body: Json) -> str | None:
+        """Give the words of a chunk that has nothing else, where a text is under way."""
+        if self._open is not TextDelta or self.ended or not _EXTRAS.isdisjoint(body):
+            return None
+        choices = body.get("choices")
+        if body.get("usage") or type(choices) is not list or len(choices) != 1:
+            return None
+        choice = choices[0]
+        if type(choice) is not dict or choice.get("finish_reason") or choice.get("index") != 0:
+            return None
+        delta = choice.get("delta")
+        if type(delta) is not dict or len(delta) != 1:
+            return None
+        text = delta.get("content")
+        if type(text) is not str or not text or body.get("object") == "error":
+            return None
+        self._finished = False
+        return text
 
     def finish(self) -> list[ChatEvent]:
         """Give the end if the last chunk had a finish reason: not every server says `[DONE]`."""

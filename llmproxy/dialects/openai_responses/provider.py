@@ -10,7 +10,7 @@ encrypted content, which belong together.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, assert_never
+from typing import Any, ClassVar, assert_never
 
 from ...core.errors import UpstreamProtocolError
 from ...core.exchange import Json
@@ -513,6 +513,8 @@ class Parser:
 
     __slots__ = ("_before", "_calls", "_items", "_length", "_open", "_started", "ended", "usage")
 
+    DELTA: ClassVar[bytes] = b"event: response.output_text.delta\ndata: "
+
     def __init__(self) -> None:
         self.ended = False
         self.usage: Usage | None = None
@@ -536,6 +538,20 @@ class Parser:
             started = MessageStarted(id=text_of(response, "id"), model=text_of(response, "model"))
             return [started, *self._feed(kind, body)]
         return self._feed(kind, body)
+
+    def words(self, body: Json) -> str | None:
+        """Give the words of an event that has nothing else, where their part is under way."""
+        text = body.get("delta")
+        if (
+            type(text) is not str
+            or not text
+            or body.get("type") != "response.output_text.delta"
+            or "error" in body
+            or self._open != _part_place(body)
+        ):
+            return None
+        self._length += len(text)
+        return text
 
     def finish(self) -> list[ChatEvent]:
         """Give nothing: without its last event a response is not whole."""

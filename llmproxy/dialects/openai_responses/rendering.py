@@ -351,6 +351,12 @@ class Renderer:
             self._take(one, out)
         return b"".join(out)
 
+    def words(self, text: str) -> bytes:
+        """Give the stream's event for more words."""
+        if self._over or not self._text_start:
+            return self.feed(TextDelta(text=text))
+        return self._more_text(text)
+
     def _take(self, event: ChatEvent, out: list[bytes]) -> None:  # noqa: C901 - one a case
         match event:
             case TextDelta():
