@@ -72,6 +72,9 @@ budget_floor = 1000000
 failure_threshold = 1000000
 error_rate = "none"
 
+[upstream]
+client = "{client}"
+
 [timeouts]
 client_stall = "2s"
 
@@ -439,6 +442,7 @@ def main() -> int:
     add("--minutes", type=float, metavar="M", help="so long of streams, aborts and scrapes instead")
     add("--streams", type=int, default=1_000, metavar="N", help="so many at once (1,000)")
     add("--workers", type=int, metavar="N", help="the gateway with so many workers")
+    add("--client", choices=["lean", "stock"], default="lean", help="who asks providers (lean)")
     add("--python", default=sys.executable, help="runs the gateway (this one)")
     options = parser.parse_args()
     if not SLICES * WIDTH <= options.requests <= MOST_REQUESTS:
@@ -464,7 +468,9 @@ def _run(names: Sequence[str], options: argparse.Namespace) -> int:
         tools = build(place)
         with provider(tools) as provider_port:
             port = free_port()
-            text = CONFIG.format(port=port, provider_port=provider_port, closed_port=free_port())
+            text = CONFIG.format(
+                port=port, provider_port=provider_port, closed_port=free_port(), client=options.client
+            )
             (place / "llmproxy.toml").write_text(text)
             command = [options.python, "-m", "llmproxy", "serve"]
             command += ["--config", str(place / "llmproxy.toml")]

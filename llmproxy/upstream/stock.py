@@ -32,11 +32,12 @@ from yarl import URL
 from ..config.schema import ProviderConfig
 from ..core.errors import LLMProxyError
 from ..core.exchange import HttpRequest, Upload
-from ..framing.http_head import head_of
+from ..framing.http_head import text_of
 from .lean import HEAD_LINE, MOST_INTERIM, READ_BUFFER
-from .pool import KEEP_ALIVE, tls_context
+from .pool import tls_context
 from .send import LOST, WIRE_ERRORS, ours
 
+IDLE = 12.0  # seconds; aiohttp looks once in that time, so that it may become twice as long
 SLICE = 65536  # bytes of a request that aiohttp writes before it waits for the provider
 NOT_OURS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # aiohttp would add them
 NO_LIMIT = ClientTimeout(total=None)
@@ -220,9 +221,7 @@ class StockPool(TCPConnector):
     """aiohttp's pool; it tells the `Trial` at hand which connection it gives."""
 
     def __init__(self, context: ssl.SSLContext | bool, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(
-            limit=0, ttl_dns_cache=10, ssl=context, keepalive_timeout=KEEP_ALIVE, loop=loop
-        )
+        super().__init__(limit=0, ttl_dns_cache=10, ssl=context, keepalive_timeout=IDLE, loop=loop)
         self._factory = partial(StockWire, loop)  # type: ignore[assignment]  # is invariant
 
     async def connect(self, req: ClientRequest, *more: Any, **named: Any) -> Connection:
@@ -270,7 +269,7 @@ class StockUpstream:
 
     async def send(self, request: HttpRequest, connect: float | None = None) -> StockAnswer:
         """Send, and wait for the answer's head; see `HttpUpstream.send`."""
-        head_of(["", *map(": ".join, request.headers.items())])  # refuses line breaks
+        text_of([*map(": ".join, request.fields.items())])  # refuses line breaks
         trial = Trial(new=request.once)
         connected = ClientTimeout(total=None, connect=connect)
         try:
@@ -365,5 +364,5 @@ def _headers(request: HttpRequest) -> dict[str, str]:
     """Give the headers, with the length of a body in parts where it is known."""
     size = request.size if request.upload is not None else len(request.body)
     if size is None or (request.upload is None and size <= SLICE):
-        return dict(request.headers)
-    return {**request.headers, "content-length": str(size)}
+        return dict(request.fields)
+    return {**request.fields, "content-length": str(size)}

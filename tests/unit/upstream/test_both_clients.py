@@ -158,6 +158,17 @@ async def test_a_redirect_is_an_answer_and_a_cookie_a_header(
     assert provider.requests[1].header("cookie") is None
 
 
+async def test_a_request_s_id_goes_beside_its_headers(
+    provider: Provider, upstream: Upstream, asked: Ask
+) -> None:
+    provider.then(answer({}))
+
+    await whole(await upstream.send(asked()._replace(id="req_1")))
+
+    assert provider.requests[0].header("x-request-id") == "req_1"
+    assert provider.requests[0].header("x") == "1"
+
+
 async def test_a_header_has_16_kib_and_no_more(
     provider: Provider, upstream: Upstream, asked: Ask
 ) -> None:

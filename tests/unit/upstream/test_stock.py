@@ -102,7 +102,7 @@ async def test_a_server_that_speaks_before_it_is_asked_is_not_believed(
 async def test_a_connection_idle_for_too_long_is_closed(
     provider: Provider, reach: Reach, asked: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stock, "KEEP_ALIVE", 0.01)
+    monkeypatch.setattr(stock, "IDLE", 0.01)
     upstream = reach(ProviderConfig(kind="openai"))
     provider.then(answer({}))
 
