@@ -469,7 +469,10 @@ def _run(names: Sequence[str], options: argparse.Namespace) -> int:
         with provider(tools) as provider_port:
             port = free_port()
             text = CONFIG.format(
-                port=port, provider_port=provider_port, closed_port=free_port(), client=options.client
+                port=port,
+                provider_port=provider_port,
+                closed_port=free_port(),
+                client=options.client,
             )
             (place / "llmproxy.toml").write_text(text)
             command = [options.python, "-m", "llmproxy", "serve"]
