@@ -33,6 +33,7 @@ READ_BUFFER = 65536  # reading stops at twice this
 HEAD_LINE = 16384
 MOST_INTERIM = 16
 TLS_SLICE = 65536
+APART = 65536
 WITH_BODY = frozenset({"PATCH", "POST", "PUT"})  # their length is told also where it is 0
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -214,10 +215,18 @@ class Wire(ResponseHandler):
         return True
 
     def ask(
-        self, message: bytes, *, half: bool = False, bodiless: bool = False, packed: bool = False
+        self,
+        message: bytes,
+        body: bytes = b"",
+        *,
+        half: bool = False,
+        bodiless: bool = False,
+        packed: bool = False,
     ) -> LeanAnswer:
         """
         Send the request, whole unless it is `half` of one; await the answer's `opened`.
+
+        A `body` follows what the message has of it.
 
         `bodiless`: the answer has no body, whatever its head says. `packed`: it stays packed.
         """
@@ -241,6 +250,8 @@ class Wire(ResponseHandler):
             max_field_size=HEAD_LINE,
         )
         self._write(self.transport, message)
+        if body:
+            self._write(self.transport, body)
         return answer
 
     async def tell(self, more: bytes, *, last: bool = False) -> None:
@@ -370,9 +381,11 @@ def start(method: str, url: str, *, proxied: bool) -> str:
     return text_of((f"{method} {target} HTTP/1.1", f"host: {parsed.host_port_subcomponent}"))
 
 
-def message(begun: str, request: HttpRequest) -> bytes:
+def message(begun: str, request: HttpRequest) -> tuple[bytes, bytes]:
     """
     Give the request, as far as it is held, as it goes on the wire, from its `start` on.
+
+    The second part is a large body: to copy it behind its head takes longer than a second write.
 
     ValueError for a line break in a header.
     """
@@ -382,12 +395,13 @@ def message(begun: str, request: HttpRequest) -> bytes:
         said = f"{said}{REQUEST_ID}: {request.id}\r\n"
     if request.upload is not None and request.size is None:
         said = f"{begun}{said}transfer-encoding: chunked\r\n\r\n"
-        return said.encode() + chunk(body)
+        return said.encode() + chunk(body), b""
     if request.upload is not None:
         said = f"{said}content-length: {request.size}\r\n"
     elif body or request.method in WITH_BODY:
         said = f"{said}content-length: {len(body)}\r\n"
-    return f"{begun}{said}\r\n".encode() + body
+    head = f"{begun}{said}\r\n".encode()
+    return (head, body) if len(body) > APART else (head + body, b"")
 
 
 def _text(headers: Mapping[str, str]) -> str:

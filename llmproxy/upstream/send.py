@@ -97,7 +97,7 @@ class HttpUpstream:
         request is repeated at once and once, on a new connection, if not a byte had come for it
         (aiohttp itself repeats only idempotent methods). What may be sent once gets a new one.
         """
-        said = message(self._start(request.method, request.url), request)
+        said, body = message(self._start(request.method, request.url), request)
         wire = None if request.once else self._pool.take()
         asked = False
         try:
@@ -108,6 +108,7 @@ class HttpUpstream:
                 asked = True
                 answer = wire.ask(
                     said,
+                    body,
                     half=request.upload is not None,
                     bodiless=request.method == "HEAD",
                     packed=request.packed,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmproxy.core.errors import InvalidRequest
 from llmproxy.core.exchange import Call
-from llmproxy.dialects.call import parse_call
+from llmproxy.dialects.call import LARGE, parse_call
 
 
 def parsed(raw: bytes, default_model: str | None = None) -> Call:
@@ -127,10 +127,18 @@ def test_a_model_that_is_null_does_not_take_the_default() -> None:
     ],
 )
 def test_the_span_is_that_of_the_top_level_value(raw: bytes, value: bytes) -> None:
-    call = parsed(raw)
+    much = b'"much":"%b"' % (b"x" * LARGE)
+    for whole in (raw, b"{%b,%b" % (much, raw[1:]), b"%b,%b}" % (raw[:-1], much)):
+        call = parsed(whole)
 
-    assert call.model_span is not None
-    assert raw[slice(*call.model_span)] == value
+        assert call.model_span is not None
+        assert whole[slice(*call.model_span)] == value
+
+
+@pytest.mark.parametrize("twice", [b'"model":"m"', b'"stream":true', b'"mod\\u0065l":"x"'])
+def test_a_key_that_comes_twice_in_a_large_body_is_refused(twice: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        parsed(b'{"model":"m","stream":true,"much":"%b",%b}' % (b"x" * LARGE, twice))
 
 
 texts = st.text(st.sampled_from('model stream"\\{}[]:,\n\u00e9'), max_size=8)
