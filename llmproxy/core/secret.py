@@ -70,6 +70,18 @@ class Mask:
         at = len(text) - self._overlap
         return (text[:at], text[at:]) if at > 0 else (b"", text)
 
+    def pass_on(self, held: bytes, more: bytes) -> tuple[bytes, bytes]:
+        """
+        Do the same for a text of which `held` was kept back, and copy nothing that is long.
+
+        What is kept back then is all of `more`.
+        """
+        more = self(more)
+        seam = held[-self._overlap :] + more[: self._overlap]
+        if len(more) < self._overlap or self(seam) is not seam:
+            return self.split(held + more)
+        return held, more
+
     def hold(self, text: bytes) -> tuple[bytes, bytes]:
         """
         Give what of a text that goes on is masked for good, and what the rest must follow.

@@ -12,6 +12,7 @@ stream has ended, or usage is asked for.
 
 import json
 import re
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -263,23 +264,28 @@ class PlainTail:
     Feed it every read, then finish it once.
     """
 
-    __slots__ = ("_tail", "_wire")
+    __slots__ = ("_reads", "_size", "_wire")
 
     def __init__(self, wire: Wire) -> None:
-        self._tail = b""
+        self._reads: deque[bytes] = deque()  # the last ones, as they are
+        self._size = 0
         self._wire = wire
 
     def feed(self, data: bytes) -> None:
         """Take note of one read."""
-        self._tail = (self._tail + data)[-TAIL_BYTES:]
+        self._reads.append(data)
+        self._size += len(data)
+        while self._size - len(self._reads[0]) >= TAIL_BYTES:
+            self._size -= len(self._reads.popleft())
 
     def finish(self) -> Usage | None:
         """Give the usage from the answer's end; StreamInterrupted if that is no object's end."""
-        if not self._tail.rstrip().endswith(b"}"):
+        tail = b"".join(self._reads)[-TAIL_BYTES:]
+        if not tail.rstrip().endswith(b"}"):
             raise StreamInterrupted("the provider broke its answer off before the end")
         usage_object = re.compile(re.escape(self._wire.USAGE) + OBJECT.pattern)
-        for found in reversed(list(usage_object.finditer(self._tail))):
-            text = self._tail[found.end() :].decode("utf-8", "replace")
+        for found in reversed(list(usage_object.finditer(tail))):
+            text = tail[found.end() :].decode("utf-8", "replace")
             try:
                 counts, _ = json.JSONDecoder().raw_decode(text)
             except (ValueError, RecursionError):

@@ -250,10 +250,11 @@ class Speaker:
     async def _flow(
         self, answer: Answer, attempt: Attempt, held: bytes, tail: PlainTail
     ) -> AsyncGenerator[bytes, None]:
+        pass_on = self._provider.mask.pass_on
         try:
             while data := await answer.read():
                 tail.feed(data)
-                data, held = self._provider.mask.split(held + data)
+                data, held = pass_on(held, data)
                 if data:
                     yield data
         except WIRE_ERRORS as error:

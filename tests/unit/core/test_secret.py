@@ -68,6 +68,18 @@ def test_a_key_is_masked_wherever_its_text_is_split(pieces: list[bytes]) -> None
     assert out + held == mask(b"".join(pieces))
 
 
+@given(st.lists(st.sampled_from([b"sk-very-", b"secret", b"s", b"k-very-secre", b"t", b"x" * 20])))
+def test_what_is_passed_on_read_by_read_is_masked_as_the_whole_is(reads: list[bytes]) -> None:
+    mask = Mask([KEY])
+    out, held = b"", b""
+    for read in reads:
+        done, held = mask.pass_on(held, read)
+        out += done
+
+    assert out + held == mask(b"".join(reads))
+    assert bool(held) == any(reads)
+
+
 @given(st.lists(st.sampled_from([b"sk-very-", b"secret", b"sk-very-secret", b"x", b"\n", b""])))
 def test_only_the_beginning_of_a_key_waits_for_what_follows(reads: list[bytes]) -> None:
     mask = Mask([KEY])
