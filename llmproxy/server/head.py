@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
-from ..core.errors import LoopDetected
+from ..core.errors import AuthenticationFailed, LLMProxyError, LoopDetected, without_frames
 from ..core.exchange import Exchange, Principal
 from ..core.headers import ClientHeaders
 from ..dialects.gemini.wire import DIALECT as GEMINI
@@ -39,11 +39,11 @@ class Head:
         "_method",
         "_path",
         "_plan",
+        "_principal",
         "_provider",
         "_raw_path",
         "_traceparent",
         "of_api",
-        "principal",
     )
 
     def __init__(self, request: web.Request, plan: Plan) -> None:
@@ -64,7 +64,7 @@ class Head:
         self._provider = provider or headers.get("x-llmproxy-provider")
         self._traceparent = headers.get("traceparent")
         self.of_api = endpoint.startswith(API)
-        self.principal: Principal | None = None
+        self._principal: Principal | None = None
 
     def again(self, request: web.Request, plan: Plan) -> bool:
         """Say whether a request has the same head, but for its body's length."""
@@ -92,18 +92,26 @@ class Head:
             self._traceparent,
         )
 
-    def admit(self, request: web.Request, via: str) -> Principal:
-        """Find out who calls; raises AuthenticationFailed, LoopDetected."""
+    def admit(self, request: web.Request, exchange: Exchange, via: str) -> LLMProxyError | None:
+        """Note who calls; or give what speaks against it: AuthenticationFailed, LoopDetected."""
+        if self._principal is None:
+            try:
+                self._principal = self._authenticated(request, via)
+            except (AuthenticationFailed, LoopDetected) as error:
+                return without_frames(error)
+        exchange.principal = self._principal
+        return None
+
+    def _authenticated(self, request: web.Request, via: str) -> Principal:
         if via in self._headers.get("via", ""):
             raise LoopDetected(
                 "this request has passed this gateway before: "
                 "a provider's base_url points back at it"
             )
-        self.principal = self._plan.keys.authenticate(
+        return self._plan.keys.authenticate(
             authorization=request.headers.getall("Authorization", ()),
             api_key=_api_keys(request, self._dialect, self._headers),
         )
-        return self.principal
 
 
 def head_of(request: web.Request, plan: Plan) -> Head:

@@ -27,7 +27,7 @@ from ..providers.base import returned
 from ..resilience.outcome import outcome_of
 from ..resilience.watch import Watch
 from .endpoints import advice
-from .head import Head, head_of, new_id
+from .head import head_of, new_id
 from .headers import ID_HEADERS, route_headers
 from .pulse import EARLY
 from .relay import abort, stalled
@@ -54,13 +54,10 @@ def observing(services: Services, via: str) -> Middleware:
     observers: Sequence[ExchangeObserver] = (services.metrics, services.log)
 
     async def answer(
-        request: web.Request, handler: Handler, exchange: Exchange, head: Head | None = None
+        request: web.Request, handler: Handler, exchange: Exchange
     ) -> web.StreamResponse:
-        """Give the handler's response, or that of the error that ended it; a head is admitted."""
+        """Give the handler's response, or that of the error that ended it."""
         try:
-            if head is None:
-                return await handler(request)
-            exchange.principal = head.principal or head.admit(request, via)
             exchange.watch = watch = Watch(watches)
             with watch:
                 return await handler(request)
@@ -74,9 +71,14 @@ def observing(services: Services, via: str) -> Middleware:
         exchange = request[EXCHANGE] = head.exchange(time.monotonic())
         if not head.of_api:
             return await answer(request, handler, exchange)
+        refusal = head.admit(request, exchange, via)
+        del head  # a stream lives on for long
         lifecycle.began(exchange)
         try:
-            response = await answer(request, handler, exchange, head)
+            if refusal is None:
+                response = await answer(request, handler, exchange)
+            else:
+                response = _error_response(request, exchange, refusal)
             if not response.prepared:
                 exchange.status = response.status
                 patience = plan.config.timeouts.client_stall

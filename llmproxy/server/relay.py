@@ -144,6 +144,8 @@ class _Relayed:
         await self._write_first(self._ends_by, self._slow)
         if reply.rest is None:
             return
+        if begun:
+            self._response.headers.clear()  # they have gone out, and a stream lives on for long
         async with aclosing(reply.rest) as rest:
             self._await_provider()
             if begun:

@@ -17,7 +17,7 @@ from typing import NoReturn
 from ..config.schema import LimitsConfig
 from ..core.errors import UpstreamProtocolError, UpstreamStatusError, UpstreamTimeout
 from ..core.exchange import Attempt, Call, Clock, Exchange, HttpRequest, Target, Timeouts
-from ..core.reply import Flow, Put, Reply, Send
+from ..core.reply import Put, Reply, Send
 from ..core.secret import Mask
 from ..dialects.passthrough import PlainTail
 from ..dialects.registry import DIALECTS, estimate, translator, word
@@ -154,24 +154,8 @@ class Speaker:
             first=first,
             rest=None if ended else self._stream(answer, translator),
             ending=translator,
-            flow=None if ended or answer.flow is None else self._flowing(answer.flow, translator),
+            flow=None if ended or answer.flow is None else _Flowing(answer.flow, translator, mask),
         )
-
-    def _flowing(
-        self, flow: Callable[[Callable[[bytes], bool]], Awaitable[None]], translator: Translator
-    ) -> Flow:
-        """Give the way of a stream's parts that takes no task: what `_stream` does, as they come."""
-        feed, mask = translator.feed, self._provider.mask
-
-        async def flowing(put: Put) -> None:
-            def take(data: bytes) -> bool:
-                out = feed(data)
-                return (not out or put(mask(out))) and translator.error is None
-
-            with suppress(*WIRE_ERRORS):  # whoever reads on hears of it as well
-                await flow(take)
-
-        return flowing
 
     async def _stream(self, answer: Answer, translator: Translator) -> AsyncGenerator[bytes, None]:
         read, feed, mask = answer.read, translator.feed, self._provider.mask
@@ -262,6 +246,35 @@ class Speaker:
         attempt.usage = tail.finish()
         if held:
             yield held
+
+
+class _Flowing:
+    """The way of a stream's parts that takes no task: what `Speaker._stream` does, as they come."""
+
+    __slots__ = ("_feed", "_flow", "_mask", "_put", "_translator")
+
+    def __init__(
+        self,
+        flow: Callable[[Callable[[bytes], bool]], Awaitable[None]],
+        translator: Translator,
+        mask: Mask,
+    ) -> None:
+        self._flow = flow
+        self._translator = translator
+        self._mask = mask
+
+    async def __call__(self, put: Put) -> None:
+        """Hand what comes to `put` for as long as it returns True."""
+        self._put, self._feed = put, self._translator.feed
+        try:
+            with suppress(*WIRE_ERRORS):  # whoever reads on hears of it as well
+                await self._flow(self._take)
+        finally:
+            del self._put  # it leads back to who holds this
+
+    def _take(self, data: bytes) -> bool:
+        out = self._feed(data)
+        return (not out or self._put(self._mask(out))) and self._translator.error is None
 
 
 async def send_within(
