@@ -63,8 +63,9 @@ class Metrics:
 
     `circuits` gives each breaker's provider and whether it is closed, `budgets` the repeats left
     at each provider, `waiting` how many wait for a place at each ("": the gateway); they are
-    asked at each scrape. `wall` gives Unix time, for exemplars. With a `host` it is that of one of several
-    workers (make it a `HostMetrics`): it counts in its seat, and shows what all have counted.
+    asked at each scrape. `wall` gives Unix time, for exemplars. With a `host` it is that of one of
+    several workers (make it a `HostMetrics`): it counts in its seat, and shows what all have
+    counted.
     """
 
     def __init__(
@@ -373,14 +374,18 @@ class HostMetrics(Metrics):
     def attempt_ended(self, exchange: Exchange, attempt: Attempt) -> None:
         numbers = self._numbers
         numbers[BUSY] += 1
-        super().attempt_ended(exchange, attempt)
-        numbers[BUSY] += 1
+        try:
+            super().attempt_ended(exchange, attempt)
+        finally:
+            numbers[BUSY] += 1
 
     def exchange_finished(self, exchange: Exchange) -> None:
         numbers = self._numbers
         numbers[BUSY] += 1
-        super().exchange_finished(exchange)
-        numbers[BUSY] += 1
+        try:
+            super().exchange_finished(exchange)
+        finally:
+            numbers[BUSY] += 1
 
 
 class Attendance:

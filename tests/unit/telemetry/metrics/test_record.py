@@ -727,6 +727,19 @@ def test_a_worker_marks_what_belongs_together(memory: Memory) -> None:
     assert own[BUSY] % 2 == 0
 
 
+def test_a_worker_that_fails_to_count_leaves_no_mark(memory: Memory) -> None:
+    made = metrics(host=Host(memory, 0))
+
+    def wall() -> float:
+        raise RuntimeError
+
+    made._wall = wall
+    with pytest.raises(RuntimeError):
+        play(made, exchange(A, traceparent=TRACEPARENT))
+
+    assert memory.seat(0).numbers[BUSY] % 2 == 0
+
+
 def test_the_supervisor_s_numbers_are_shown_by_the_workers(memory: Memory) -> None:
     made = metrics(host=Host(memory, 0))
     supervisor = Attendance(Host(memory, 2))
