@@ -4,7 +4,8 @@ What a request's head says, found out once for as long as its connection repeats
 An SDK sends the same head again and again; no more of it differs than the body's length. So what
 was made of the last one (who calls, what for, in which dialect) is kept with the connection and
 goes for the next, if that is the same byte for byte and the same plan is in force. It is let go
-when a stream begins: that one lives on for long, and the connection's next request may be another.
+when a stream or a session begins: that one lives on for long, and the connection's next request may
+be another.
 """
 
 import random
@@ -114,7 +115,7 @@ class Head:
         )
 
 
-def head_of(request: web.Request, plan: Plan) -> Head:
+def recall(request: web.Request, plan: Plan) -> Head:
     """Give the request's head: that of the connection's last request, if it is the same again."""
     connection = request.protocol
     head: Head | None = getattr(connection, "head", None)

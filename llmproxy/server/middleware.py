@@ -27,7 +27,7 @@ from ..providers.base import returned
 from ..resilience.outcome import outcome_of
 from ..resilience.watch import Watch
 from .endpoints import advice
-from .head import head_of, new_id
+from .head import new_id, recall
 from .headers import ID_HEADERS, route_headers
 from .pulse import EARLY
 from .relay import abort, stalled
@@ -67,7 +67,7 @@ def observing(services: Services, via: str) -> Middleware:
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         plan = services.plan
-        head = head_of(request, plan)
+        head = recall(request, plan)
         exchange = request[EXCHANGE] = head.exchange(time.monotonic())
         if not head.of_api:
             return await answer(request, handler, exchange)

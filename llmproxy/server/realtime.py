@@ -32,6 +32,7 @@ from ..upstream.realtime import Opened
 from ..upstream.websocket import Socket
 from .duplex import Duplex, Side
 from .handler import check_provider, patience_of, set_deadline
+from .head import let_go
 from .headers import ID_HEADERS, route_headers
 from .relay import stalled
 from .services import EXCHANGE, SERVICES
@@ -64,6 +65,7 @@ async def realtime(request: web.Request) -> web.StreamResponse:
     opened = await plan.realtime.open(exchange)
     assert isinstance(opened, Opened)
     exchange.drop_call()
+    let_go(request)
     timeouts = exchange.route.timeouts[opened.target.provider]
     response = _upgrade(exchange, opened, accepted, session)
     try:
