@@ -74,7 +74,6 @@ START_TIME = 30.0  # seconds until a worker has to be ready
 SLACK = 5.0  # seconds, over what a worker may take to leave
 STOPPING = frozenset({signal.SIGTERM, signal.SIGINT})
 HEARD = (*STOPPING, signal.SIGHUP, signal.SIGCHLD)
-ADDRESSES = frozenset({"server.host", "server.port", "server.workers", "admin.host", "admin.port"})
 
 
 @dataclass(slots=True, eq=False)

@@ -45,9 +45,9 @@ class Post:
     """
     Where a worker stands.
 
-    `host` has its seat, which is also its number in log and metrics, `doors` and `admin_doors` are listening
-    sockets that it shares with the others, and `via` is what marks requests that passed this
-    gateway.
+    `host` has its seat, which is also its number in log and metrics, `doors` and `admin_doors` are
+    listening sockets that it shares with the others, and `via` is what marks requests that passed
+    this gateway.
     """
 
     host: Host

@@ -193,9 +193,9 @@ class Route:
 
     `configured` says that the configuration spells the public name out, so that it may stand
     in a metric before a provider has accepted it; with `accepts` False nothing that a provider
-    answers accepts the name: it stands where nobody looks at it. `timeouts` has the limits of an attempt for this
-    model, by the provider's name, and `total` the seconds that the whole request may take. `hedge`
-    says when a second target is asked while the first is silent (None: never).
+    answers accepts the name: it stands where nobody looks at it. `timeouts` has the limits of an
+    attempt for this model, by the provider's name, and `total` the seconds that the whole request
+    may take. `hedge` says when a second target is asked while the first is silent (None: never).
     """
 
     model: str

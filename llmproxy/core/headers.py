@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 class ClientHeaders(dict[str, str]):
     """
-    Names in lower case, the values of repeated ones joined by commas.
+    Names in lower case, the values of repeated ones joined by commas; without the body's length.
 
     An SDK sends the same headers again and again, so they stand for all requests of a connection
     that repeat them, and so does what `once` has found out.

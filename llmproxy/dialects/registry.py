@@ -172,7 +172,7 @@ def translator(
 
 
 def reader(call: Call, dialect: str, *, provider: str, limits: LimitsConfig, now: int) -> Reader:
-    """Give the same for a call that asks for no stream."""
+    """Give what reads the answer to a call that asks for no stream; else as `translator`."""
     if dialect == call.dialect:
         return Plain(DIALECTS[dialect].wire, provider=provider)
     return translator(call, dialect, provider=provider, limits=limits, now=now)

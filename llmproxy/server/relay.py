@@ -4,10 +4,9 @@ The reply to the client, as it comes.
 The first content is the commit point: from here on nothing is repeated. Each write waits for a
 client that is slow, and while it waits nothing is read from the provider; a client that does not
 read at all for `client_stall` is dropped; what is large goes out in pieces, so that reading on
-counts. An answer that breaks off ends as a stream with an
-error event of the client's dialect, and as anything else with a torn connection: never as if it
-were complete. One that lacks no more than its terminal event is complete, whatever ended it, and
-gets none that the provider did not send.
+counts. An answer that breaks off ends as a stream with an error event of the client's dialect, and
+as anything else with a torn connection: never as if it were complete. One that lacks no more than
+its terminal event is complete, whatever ended it, and gets none that the provider did not send.
 """
 
 import time

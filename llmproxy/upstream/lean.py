@@ -15,7 +15,7 @@ are those of `ResponseHandler` and `StreamReader` in aiohttp 3.14.5.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import aiohttp
 from aiohttp import EMPTY_PAYLOAD, StreamReader
@@ -27,6 +27,7 @@ from yarl import URL
 from ..core.errors import LLMProxyError
 from ..core.exchange import REQUEST_ID, HttpRequest
 from ..core.headers import SharedHeaders
+from ..core.reply import Flow, Put
 from ..framing.http_head import text_of
 
 READ_BUFFER = 65536  # reading stops at twice this
@@ -37,15 +38,13 @@ APART = 65536
 WITH_BODY = frozenset({"PATCH", "POST", "PUT"})  # their length is told also where it is 0
 LAST_CHUNK = b"0\r\n\r\n"
 
-Take: TypeAlias = Callable[[bytes], bool]
 
-
-class Flow:
+class Taker:
     """Who takes an answer's parts as they come, and what went wrong with one."""
 
     __slots__ = ("body", "ended", "error", "take")
 
-    def __init__(self, body: "Body", take: Take, ended: asyncio.Future[None]) -> None:
+    def __init__(self, body: "Body", take: Put, ended: asyncio.Future[None]) -> None:
         self.body = body
         self.take = take
         self.ended = ended
@@ -66,7 +65,7 @@ class LeanAnswer:
     status: int
     headers: Mapping[str, str]
     read: Callable[[], Awaitable[bytes]]
-    flow: Callable[[Take], Awaitable[None]] | None
+    flow: Flow | None
 
     def __init__(self, wire: "Wire", opened: asyncio.Future[None]) -> None:
         self._wire = wire
@@ -102,7 +101,7 @@ class Body(StreamReader):
             waiter = self._waiter
             if waiter is not None and not waiter.done():
                 assert isinstance(self._protocol, Wire)
-                if self._protocol.flow is None:
+                if self._protocol.taker is None:
                     waiter.set_result(None)
             if self._size > self._high_water:
                 self._protocol.pause_reading()
@@ -137,27 +136,28 @@ class Body(StreamReader):
                 await asyncio.sleep(0)
         return data
 
-    async def flow(self, take: Take) -> None:
+    async def flow(self, take: Put) -> None:
         """
         Hand what comes to `take`, read by read, with no task in between.
 
         It returns when `take` has returned False, at the body's end, or when something has to be
-        read before; whoever called reads on. Raises the LLMProxyError that `take` raised, and what aiohttp raises.
+        read before; whoever called reads on. Raises the LLMProxyError that `take` raised, and what
+        aiohttp raises.
         """
         wire = self._protocol
         assert isinstance(wire, Wire)
         if self._buffer or self._eof or self._exception is not None or wire.transport is None:
             return
         self._waiter = self._loop.create_future()
-        flow = wire.flow = Flow(self, take, self._waiter)
+        taker = wire.taker = Taker(self, take, self._waiter)
         try:
-            await flow.ended
+            await taker.ended
         finally:
-            self._waiter = wire.flow = None
-        if flow.error is not None:
-            raise flow.error
+            self._waiter = wire.taker = None
+        if taker.error is not None:
+            raise taker.error
 
-    def hand_on(self, flow: Flow) -> None:
+    def hand_on(self, taker: Taker) -> None:
         """Give whoever takes the parts all that has come; wake it where that is not enough."""
         buffer = self._buffer
         if not buffer:
@@ -169,11 +169,11 @@ class Body(StreamReader):
             buffer.clear()
             self._size = 0
             try:
-                more = flow.take(data)
+                more = taker.take(data)
             except LLMProxyError as error:  # it is raised where it is waited for
-                flow.error = error
-        if not (more or flow.ended.done()):
-            flow.ended.set_result(None)
+                taker.error = error
+        if not (more or taker.ended.done()):
+            taker.ended.set_result(None)
 
 
 class Keeper(Protocol):
@@ -202,7 +202,7 @@ class Wire(ResponseHandler):
         self._interim = 0
         self._tls = False
         self._half = False  # more of the request is to come
-        self.flow: Flow | None = None
+        self.taker: Taker | None = None
 
     @property
     def reading_paused(self) -> bool:
@@ -292,8 +292,8 @@ class Wire(ResponseHandler):
             return
         for message, payload in messages:
             self._head(message, payload)
-        if self.flow is not None:
-            self.flow.body.hand_on(self.flow)
+        if self.taker is not None:
+            self.taker.body.hand_on(self.taker)
         if self.answer is None and parser.feed_eof() is not None:
             self.abort()  # a second answer has begun
 

@@ -22,6 +22,7 @@ from ..core.errors import (
     UpstreamProtocolError,
 )
 from ..core.exchange import HttpRequest, Upload
+from ..core.reply import Flow
 from .lean import LAST_CHUNK, Wire, chunk, message, start
 from .pool import Pool
 
@@ -43,7 +44,7 @@ class Answer(Protocol):
     @property
     def read(self) -> Callable[[], Awaitable[bytes]]: ...
     @property
-    def flow(self) -> Callable[[Callable[[bytes], bool]], Awaitable[None]] | None: ...
+    def flow(self) -> Flow | None: ...
 
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else break it."""

@@ -9,7 +9,7 @@ to 256 KiB; a larger one in the client's own dialect flows, if its transfer tell
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn
@@ -215,7 +215,7 @@ class Speaker:
             tail = PlainTail(DIALECTS[exchange.dialect].wire)
             tail.feed(body)
             body, held = self._provider.mask.split(body)
-            rest = self._flow(answer, exchange.attempts[-1], held, tail)
+            rest = self._large(answer, exchange.attempts[-1], held, tail)
         else:
             raise UpstreamProtocolError(
                 f"{self._provider.name}: an answer over {limit} bytes (limits.answer)",
@@ -231,7 +231,7 @@ class Speaker:
             rest=rest,
         )
 
-    async def _flow(
+    async def _large(
         self, answer: Answer, attempt: Attempt, held: bytes, tail: PlainTail
     ) -> AsyncGenerator[bytes, None]:
         pass_on = self._provider.mask.pass_on
@@ -249,13 +249,17 @@ class Speaker:
 
 
 class _Flowing:
-    """The way of a stream's parts that takes no task: what `Speaker._stream` does, as they come."""
+    """
+    The way of a stream's parts that takes no task: what `Speaker._stream` does, as they come.
+
+    It returns before the end, which is `_stream`'s: so are a cut and the provider's own error.
+    """
 
     __slots__ = ("_feed", "_flow", "_mask", "_put", "_translator")
 
     def __init__(
         self,
-        flow: Callable[[Callable[[bytes], bool]], Awaitable[None]],
+        flow: Flow,
         translator: Translator,
         mask: Mask,
     ) -> None:

@@ -2,8 +2,8 @@
 Requests over aiohttp's own `ClientSession.request`, where `lean.py` is not to be trusted or wanted.
 
 It gives what the lean exchange gives, at several times the cost. What aiohttp leaves open is closed
-here by a connector and a protocol of ours, which override little and that by public names, so that
-another version of aiohttp finds them at work, too:
+here by a connector and a protocol of ours, which override little, and nearly all of that by public
+names, so that another version of aiohttp finds them at work, too:
 
 - which connection a request got, whether it had been kept, and whether a byte came on it: only a
   request that died on a kept one and was not heard is repeated;
