@@ -17,7 +17,7 @@ from typing import NoReturn
 from ..config.schema import LimitsConfig
 from ..core.errors import UpstreamProtocolError, UpstreamStatusError, UpstreamTimeout
 from ..core.exchange import Attempt, Call, Clock, Exchange, HttpRequest, Target, Timeouts
-from ..core.reply import Put, Reply, Send
+from ..core.reply import Flow, Put, Reply, Send
 from ..core.secret import Mask
 from ..dialects.passthrough import PlainTail
 from ..dialects.registry import DIALECTS, estimate, translator, word
