@@ -170,25 +170,27 @@ class RequestLog:
         level = logging.INFO if advice is None else logging.WARNING
         if not self._requests.isEnabledFor(level):
             return
-        if self._writer is not None:
-            line: dict[str, Any] = {
-                "ts": _timestamp(time.time()),  # noqa: TID251  # as a record's own
-                "level": "info" if advice is None else "warning",
-                "logger": self._requests.name,
-                "event": "request",
-            }
-            if self._writer.worker is not None:
-                line["worker"] = self._writer.worker
-            _request(exchange, line)
-            if advice is not None:
-                line["advice"] = advice
-            self._writer.put(_json(line))
-            return
-        fields: dict[str, Any] = {}
+        writer = self._writer
+        fields: dict[str, Any] = {} if writer is None else self._head(writer, level)
         _request(exchange, fields)
         if advice is not None:
             fields["advice"] = advice
-        self._requests.handle(EventRecord(self._requests.name, level, "request", fields))
+        if writer is None:
+            self._requests.handle(EventRecord(self._requests.name, level, "request", fields))
+        else:
+            writer.put(_json(fields))
+
+    def _head(self, writer: "LogWriter", level: int) -> dict[str, Any]:
+        """Give what a line begins with that is rendered here, as a record's would."""
+        head: dict[str, Any] = {
+            "ts": _timestamp(time.time()),  # noqa: TID251  # as a record's own
+            "level": "info" if level == logging.INFO else "warning",
+            "logger": self._requests.name,
+            "event": "request",
+        }
+        if writer.worker is not None:
+            head["worker"] = writer.worker
+        return head
 
     def key_cools(self, cooling: Cooling, seconds: float) -> None:
         """Write that a key of a provider is left alone for so many seconds, or, for 0, no longer."""

@@ -37,14 +37,10 @@ class Exposition:
             wanted: _Format(openmetrics=wanted, ledger=ledger) for wanted in (False, True)
         }
 
-    def expose(self, accept: str = "") -> tuple[bytes, str]:
-        """Give the page and its content type, as the scraper's Accept header prefers."""
-        slices, content_type = self.slices(accept)
-        return b"".join(slices), content_type
-
     def slices(self, accept: str = "") -> tuple[Iterator[bytes], str]:
         """
-        Give the page in parts, each a short piece of work, and its content type.
+        Give the page in parts, each a short piece of work, and its content type, as the scraper's
+        Accept header prefers.
 
         One page at a time: what is known of series may not change in between.
         """

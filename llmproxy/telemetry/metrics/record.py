@@ -223,15 +223,12 @@ class Metrics:
         self._lines_lost = lines_lost
         self._lost_before = {reason: self._lost.own((reason,)) for reason in lines_lost()}
 
-    def expose(self, accept: str = "") -> tuple[bytes, str]:
-        """Give the page for `/metrics` and its content type, as the Accept header prefers."""
-        self._count_lost()
-        page = self._exposition.expose(accept)
-        self._runtime.scraped()
-        return page
-
     async def page(self, accept: str = "") -> tuple[bytes, str]:
-        """Give the same, in steps between which the loop has its turn."""
+        """
+        Give the page for `/metrics` and its content type, as the Accept header prefers.
+
+        It is made in steps, between which the loop has its turn.
+        """
         async with self._scraping:
             self._count_lost()
             slices, content_type = self._exposition.slices(accept)

@@ -50,7 +50,7 @@ read_openmetrics: Callable[[str], Iterable[Metric]] = openmetrics.text_string_to
 
 
 def page(registry: Registry, ledger: Ledger, accept: str = "") -> str:
-    return Exposition(registry, FAMILIES, ledger).expose(accept)[0].decode()
+    return b"".join(Exposition(registry, FAMILIES, ledger).slices(accept)[0]).decode()
 
 
 def samples(families: Iterable[Metric]) -> list[Sample]:
@@ -170,12 +170,12 @@ def test_a_later_scrape_shows_later_numbers_and_new_series() -> None:
     counted = Counted(COUNTER, registry, ledger)
     exposition = Exposition(registry, FAMILIES, ledger)
     counted.add(("a", "b"))
-    exposition.expose()
+    list(exposition.slices()[0])
 
     counted.add(("a", "b"))
     counted.add(("c", "d"))
 
-    lines = exposition.expose()[0].decode().splitlines()
+    lines = b"".join(exposition.slices()[0]).decode().splitlines()
     assert lines[2:] == ['c_total{to="a",from="b"} 2', 'c_total{to="c",from="d"} 1']
 
 
@@ -220,5 +220,5 @@ def test_the_accept_header_chooses_the_format(accept: str, wanted: bool) -> None
 def test_the_content_type_says_which_format_it_is() -> None:
     exposition = Exposition(Registry(), (), Ledger(()))
 
-    assert exposition.expose("")[1] == TEXT
-    assert exposition.expose(WANTS_OPENMETRICS)[1] == OPENMETRICS
+    assert exposition.slices("")[1] == TEXT
+    assert exposition.slices(WANTS_OPENMETRICS)[1] == OPENMETRICS

@@ -43,7 +43,7 @@ class Worker:
 
     def numbers(self) -> Numbers:
         """Scrape it."""
-        return Numbers.parse(self.exposition.expose()[0].decode())
+        return Numbers.parse(b"".join(self.exposition.slices()[0]).decode())
 
 
 def test_any_worker_shows_the_sum_over_all(memory: Memory) -> None:

@@ -1,5 +1,6 @@
 """What happens to requests, and the numbers that come of it."""
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import inf, nan
@@ -48,8 +49,13 @@ def metrics(
     return made
 
 
+def page(made: Metrics, accept: str = "") -> bytes:
+    """Return the page as it is scraped."""
+    return asyncio.run(made.page(accept))[0]
+
+
 def numbers(made: Metrics) -> Numbers:
-    return Numbers.parse(made.expose()[0].decode())
+    return Numbers.parse(page(made).decode())
 
 
 def route(model: str = "gpt-4", *, configured: bool = True) -> Route:
@@ -537,14 +543,14 @@ def test_a_traceparent_leaves_exemplars_in_openmetrics() -> None:
     play(made, exchange(A, streamed=True, first_token=10.5, traceparent=TRACEPARENT))
 
     shown = '# {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"}'
-    lines = made.expose(OPENMETRICS)[0].decode().splitlines()
+    lines = page(made, OPENMETRICS).decode().splitlines()
     found = [line for line in lines if shown in line]
     assert [line.partition("_bucket")[0] for line in found] == [
         "llm_request_duration_seconds",
         "llm_time_to_first_token_seconds",
     ]
     assert found[0].endswith(" 2 1700000000.000")
-    assert shown not in made.expose()[0].decode()
+    assert shown not in page(made).decode()
 
 
 @pytest.mark.parametrize(
@@ -566,7 +572,7 @@ def test_without_a_valid_traceparent_there_is_no_exemplar(traceparent: str | Non
 
     play(made, exchange(A, traceparent=traceparent))
 
-    assert b"trace_id" not in made.expose(OPENMETRICS)[0]
+    assert b"trace_id" not in page(made, OPENMETRICS)
 
 
 def test_a_later_version_of_traceparent_may_say_more() -> None:
@@ -574,7 +580,7 @@ def test_a_later_version_of_traceparent_may_say_more() -> None:
 
     play(made, exchange(A, traceparent=f"01{TRACEPARENT[2:]}-more"))
 
-    assert b"trace_id" in made.expose(OPENMETRICS)[0]
+    assert b"trace_id" in page(made, OPENMETRICS)
 
 
 def test_two_observers_share_nothing() -> None:

@@ -28,7 +28,7 @@ def folder(proc: Path) -> Path:
 def scrape() -> Numbers:
     registry, ledger = Registry(), Ledger(())
     Runtime(registry, ledger).tick(0.25)
-    return Numbers.parse(Exposition(registry, (), ledger).expose()[0].decode())
+    return Numbers.parse(b"".join(Exposition(registry, (), ledger).slices()[0]).decode())
 
 
 def test_the_process_shows_itself_under_the_usual_names() -> None:
