@@ -271,6 +271,9 @@ class DirectWriter(logging.Handler):
     """
     Writes each record at once, for a process without threads; what would make it wait is lost.
 
+    A pipe that can be written to has room for `PIPE_BUF` bytes and perhaps for no more, so that is
+    what is written in one go; the rest of a line that finds no more room is lost.
+
     `install` it, and `close` it in the end.
     """
 
@@ -278,6 +281,7 @@ class DirectWriter(logging.Handler):
         super().__init__()
         self._descriptor = descriptor
         self._render = render
+        self._torn = False
         self._levels: tuple[tuple[logging.Logger, int], ...] = ()
 
     def install(self, level: str) -> None:
@@ -293,9 +297,12 @@ class DirectWriter(logging.Handler):
         """Write the record, where there is room for it."""
         if record.args or record.exc_info or not isinstance(record.msg, str):
             record = _settled(record)
+        line, done = (b"\n" if self._torn else b"") + self._render(record), 0
         with suppress(OSError):
-            if select.select([], [self._descriptor], [], 0)[1]:
-                os.write(self._descriptor, self._render(record))
+            while done < len(line) and select.select([], [self._descriptor], [], 0)[1]:
+                done += os.write(self._descriptor, line[done : done + select.PIPE_BUF])
+        if done:
+            self._torn = done < len(line)
 
     def close(self) -> None:
         """Take no more, and put everything back as it was."""

@@ -705,6 +705,21 @@ def test_without_threads_a_reader_that_has_stopped_costs_lines_and_no_time() -> 
     assert 0 < len(whole) < 300
 
 
+def test_without_threads_a_line_longer_than_the_pipe_costs_itself_and_no_time() -> None:
+    reading, writing = os.pipe()
+    writer = DirectWriter(writing, json_line)
+    writer.install("info")
+
+    event(LOGGER, logging.INFO, "long", text="x" * 1_000_000)  # a pipe takes 64 KiB
+    os.read(reading, 1_000_000)
+    event(LOGGER, logging.INFO, "next")
+
+    writer.close()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as left:
+        assert json.loads(left.read().splitlines()[-1])["event"] == "next"
+
+
 def test_closing_puts_logging_back_as_it_was(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "logThreads", True)
 
