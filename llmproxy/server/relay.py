@@ -98,6 +98,7 @@ class _Relayed:
         "_ends_by",
         "_exchange",
         "_idle",
+        "_lingers_until",
         "_provider",
         "_reply",
         "_response",
@@ -123,6 +124,7 @@ class _Relayed:
         self._provider = reply.target.provider
         self._stall = timeouts.client_stall
         self._idle = timeouts.idle
+        self._lingers_until = inf  # set once the terminal event has gone out
         self._transport = request.transport
         self._writer = request.writer
         self._chunks = "Transfer-Encoding" in response.headers
@@ -217,8 +219,15 @@ class _Relayed:
             reply.first = data[written:]
 
     def _await_provider(self) -> None:
-        silence = LINGER if self._reply.ending.complete else self._idle
-        self._watch.until(min(time.monotonic() + silence, self._ends_by), self._late)
+        """Set the provider's time; raises when it speaks on and on after its terminal event."""
+        now = time.monotonic()
+        if not self._reply.ending.complete:
+            self._watch.until(min(now + self._idle, self._ends_by), self._late)
+            return
+        self._lingers_until = min(self._lingers_until, now + LINGER)
+        if now >= self._lingers_until:
+            raise UpstreamTimeout(f"{self._provider} did not end its answer after its last event")
+        self._watch.until(min(self._lingers_until, self._ends_by), self._late)
 
     def _late(self) -> BaseException:
         """Say why time was up while the provider was waited for."""

@@ -17,7 +17,18 @@ from llmproxy.testing.answers import (
     openai_plain,
     openai_stream,
 )
-from llmproxy.testing.provider import End, Provider, Step, answer, close, hang, head, reset, stream
+from llmproxy.testing.provider import (
+    End,
+    Pause,
+    Provider,
+    Step,
+    answer,
+    close,
+    hang,
+    head,
+    reset,
+    stream,
+)
 from llmproxy.testing.script import refused_port
 from tests.support.gateway import HELLO, Gateway, model, provider
 from tests.support.wire import Client
@@ -737,6 +748,23 @@ async def test_a_provider_that_does_not_hang_up_after_the_end_keeps_nobody_waiti
     numbers = await gateway.ended(1)
     labels = {"provider": "first", "model": "gpt-4"}
     assert numbers.value("llm_requests_total", status="success", **labels) == 1
+    await assert_counts(gateway, retries=0, failovers=0, first_is_blamed=False)
+
+
+async def test_a_provider_that_speaks_on_after_the_end_keeps_nobody_waiting(
+    start: Start, first: Provider, second: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmproxy.server.relay.LINGER", 0.1)
+    words = openai_events("Hi")
+    first.then(stream(*words, *(move for _ in range(500) for move in (b": more\n\n", Pause(0.02)))))
+    gateway = await start(routes(first, second, blame_at=1))
+
+    answered = await gateway.chat(stream=True)
+
+    assert answered.complete
+    assert answered.body.startswith(b"".join(words))
+    assert len(answered.body) < len(b"".join(words)) + 500 * len(b": more\n\n")
+    await first.client_left()
     await assert_counts(gateway, retries=0, failovers=0, first_is_blamed=False)
 
 
