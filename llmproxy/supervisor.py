@@ -211,6 +211,7 @@ class Supervisor:
         self._seen = self._known = look_at(watched) if watched is not None else None
         self._look_due = time.monotonic() + LOOK
         self._selector = selectors.DefaultSelector()
+        self._signals: list[int] = []  # that came, and were not obeyed yet
         self._wakeup, self._woken = socket.socketpair()
         self._wakeup.setblocking(False)
         self._woken.setblocking(False)
@@ -251,10 +252,9 @@ class Supervisor:
                 os.kill(worker.pid, signal.SIGKILL)
         self._count()
         for key, _ in self._selector.select(self._patience()):
-            if key.fileobj is self._woken:
-                self._hear()
-            else:
+            if key.fileobj is not self._woken:
                 self._listen_to(key.data)
+        self._hear()
 
     def _count(self) -> None:
         """Show how many workers there are, and what they are doing."""
@@ -285,13 +285,18 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Wakes the loop, by its mere being there; and ends a read that takes too long."""
+        """Note the signal, which wakes the loop; and end a read that takes too long."""
+        self._signals.append(number)
         if self._loading and number in (*STOPPING, signal.SIGALRM):
             self._loading = False
             raise TooLong
 
     def _hear(self) -> None:
-        for number in self._woken.recv(4096):
+        """Obey what was signalled; the bytes only wake, for the last ones of a storm are lost."""
+        with suppress(BlockingIOError):
+            self._woken.recv(4096)
+        signals, self._signals = self._signals, []
+        for number in signals:
             if number == signal.SIGCHLD:
                 self._reap()
             elif number in STOPPING:
@@ -468,7 +473,9 @@ class Supervisor:
         """Tell it to leave, to stop or to hurry; it is killed when it does not in time."""
         worker.leaving = True
         grace = 0.0 if order == "hurry" else worker.config.server.grace
-        time_needed = grace + LAST_WORDS + WIND_DOWN + LAST_ANSWER + SLACK
+        time_needed = grace + LAST_WORDS + SLACK
+        if order == "leave":  # else all who asked for a reload have been answered
+            time_needed += WIND_DOWN + LAST_ANSWER
         worker.gone_by = min(worker.gone_by, time.monotonic() + time_needed)
         worker.channel.send({"do": order})
 

@@ -288,6 +288,22 @@ async def test_a_reload_replaces_workers_one_by_one_and_fails_nobody(
     assert set(processes(gateway)) == set(former[2:])
 
 
+async def test_in_a_storm_of_signals_none_is_lost(serve: Serve) -> None:
+    gateway = await serve(MOCK, "--workers", "2")
+    file = gateway.folder / "gateway.toml"
+    file.unlink()
+    os.mkfifo(file)  # whoever reads it has no time for signals
+
+    gateway.signal(signal.SIGHUP)
+    with await asyncio.to_thread(file.open, "w"):
+        for _ in range(20_000):
+            gateway.signal(signal.SIGHUP)
+        gateway.signal(signal.SIGTERM)
+        await gateway.says("draining")
+
+    assert await gateway.exited() == 0
+
+
 ADMIN = '[admin]\nport = 0\nkey = "env:OPERATORS_KEY"\n'
 
 
