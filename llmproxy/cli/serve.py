@@ -85,7 +85,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _workers(text: str) -> int | str:
-    return text if text == "auto" else int(text)
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'a whole number or "auto" is expected, not "{text}"'
+        ) from None
 
 
 VERB = Verb(

@@ -116,7 +116,7 @@ def _value(hint: Any, option: Option) -> str:
         return "table"
     kind = get_args(proper)[1] if get_origin(proper) is Annotated else KINDS[proper]
     if kind == "workers":
-        return f'whole number, or `"{AUTO}"`'
+        return f'whole number, from 1 to {option.metadata["most"]:g}, or `"{AUTO}"`'
     least, most = option.metadata["least"], option.metadata["most"]
     if kind == "share" or least is None:
         return str(kind)
