@@ -7,7 +7,7 @@ what they say on their channels. It has no event loop and no thread, since it fo
 its loop looks at what is due, and nothing in it waits for a worker.
 
     worker    starting → ready → (leaving) → gone
-              one that is not ready in time, or does not leave in time, is killed
+              one that is not ready in time, does not leave in time, or hangs is killed
     place     has one worker that is starting or ready; who leaves has given its place up
     seat      a worker's number, free again once it is gone: there are more seats than places,
               since a worker that leaves may take its time
@@ -60,7 +60,7 @@ from .serve import (
 )
 from .server.services import Reloaded
 from .telemetry.log import DirectWriter, event, rendering
-from .telemetry.metrics.ledger import vacate
+from .telemetry.metrics.ledger import ticks_of, vacate
 from .telemetry.metrics.record import Attendance
 from .worker import LAST_ANSWER, WIND_DOWN, Post, work
 
@@ -72,6 +72,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 HOPELESS = 3  # deaths without any worker having become ready
 START_TIME = 30.0  # seconds until a worker has to be ready
 SLACK = 5.0  # seconds, over what a worker may take to leave
+HANGS = 20.0  # seconds for which a worker's event loop may stand still
 STOPPING = frozenset({signal.SIGTERM, signal.SIGINT})
 HEARD = (*STOPPING, signal.SIGHUP, signal.SIGCHLD)
 
@@ -88,6 +89,8 @@ class Worker:
     gone_by: float
     ready: bool = False
     leaving: bool = False
+    ticks: float = 0.0
+    silent: float = 0.0  # seconds since its event loop last went round
 
 
 @dataclass(slots=True, eq=False)
@@ -210,6 +213,7 @@ class Supervisor:
         self._watched = watched
         self._seen = self._known = look_at(watched) if watched is not None else None
         self._look_due = time.monotonic() + LOOK
+        self._turned = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []  # that came, and were not obeyed yet
         self._wakeup, self._woken = socket.socketpair()
@@ -245,6 +249,7 @@ class Supervisor:
                     if place.died and place.worker is not None:
                         place.died = False
                         self._attendance.restarted()
+        self._feel_pulses(now)
         for worker in self._workers.values():
             if now >= worker.gone_by:
                 event(logger, logging.ERROR, "worker killed", worker=worker.seat, pid=worker.pid)
@@ -255,6 +260,23 @@ class Supervisor:
             if key.fileobj is not self._woken:
                 self._listen_to(key.data)
         self._hear()
+
+    def _feel_pulses(self, now: float) -> None:
+        """
+        Have workers killed whose event loop has stood still for too long.
+
+        Only time counts in which this loop went round: the whole gateway may have been suspended.
+        """
+        passed, self._turned = min(now - self._turned, LOOK), now
+        for worker in self._workers.values():
+            ticks = ticks_of(self._memory.seat(worker.seat).numbers)
+            moved = ticks != worker.ticks or not worker.ready
+            worker.ticks = ticks
+            worker.silent = 0.0 if moved else worker.silent + passed
+            if worker.silent >= HANGS:
+                worker.silent = 0.0
+                worker.gone_by = now
+                event(logger, logging.ERROR, "worker hangs", worker=worker.seat, pid=worker.pid)
 
     def _count(self) -> None:
         """Show how many workers there are, and what they are doing."""

@@ -63,6 +63,11 @@ With none of them the provider `mock` answers to any name. `LLMPROXY_OPENAI_BASE
 the same as a file.
 """
 
+ADDRESSES = frozenset({
+    "server.host", "server.port", "server.workers", "admin.host", "admin.port", "admin.key",
+})  # fmt: skip
+"""What a reload changes nowhere; the rest of what is read at the start it does with workers."""
+
 
 def markdown() -> str:
     """Give the page `docs/configuration.md`."""
@@ -100,7 +105,8 @@ def _section(title: str, table: Any, *, before: str = "") -> Iterator[str]:
     for name, (option, hint) in options_of(table).items():
         meaning = option.metadata["doc"].replace("|", "\\|")
         if option.metadata["at_start"]:
-            meaning += " A change takes a restart."
+            one = "" if f"{title[1:-1]}.{name}" in ADDRESSES else ", with one process"
+            meaning += f" A change takes a restart{one}."
         yield f"| `{name}` | {_value(hint, option)} | {_default(hint, option)} | {meaning} |"
     yield ""
 

@@ -61,7 +61,7 @@ class ServerConfig:
     )
     workers: Workers = option(
         'Processes that serve, behind one port and as one gateway; `"auto"`: as many as there are '
-        "cores. With 1 there is no supervisor.",
+        "cores that it may use, by its affinity and the container's quota. With 1 there is no supervisor.",
         1,
         least=0,
         most=64,

@@ -384,3 +384,31 @@ async def test_workers_that_die_at_their_start_end_the_gateway_with_1(
     assert await gateway.exited() == 1
     assert sum("worker died" in line for line in gateway.lines) >= 3
     assert any("no worker can start" in line for line in gateway.lines)
+
+
+async def test_a_worker_that_hangs_is_replaced(openai: Provider, tmp_path: Path) -> None:
+    before = "import llmproxy.supervisor as s; s.HANGS = 1.0"
+    async with Command(tmp_path, one(openai), "--workers", "2", before=before) as gateway:
+        hanging, other = processes(gateway)
+        os.kill(hanging, signal.SIGSTOP)
+        await gateway.says(r"worker hangs")
+        await gone(hanging)
+        while (await gateway.numbers()).value("llm_worker_restarts_total") != 1:
+            pass
+
+        assert other in processes(gateway)
+        assert len(processes(gateway)) == 2
+
+
+async def test_the_gateway_s_own_start_is_told_beside_its_workers(
+    openai: Provider, tmp_path: Path
+) -> None:
+    async with Command(tmp_path, one(openai), "--workers", "2") as gateway:
+        numbers = await gateway.numbers()
+        first, *others = (
+            numbers.value("process_start_time_seconds", **labels)
+            for labels in ({}, {"worker": "0"}, {"worker": "1"})
+        )
+
+        assert first is not None
+        assert all(other is not None and other >= first for other in others)

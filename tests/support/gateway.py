@@ -134,13 +134,24 @@ class Command(Asked):
     """
     `llmproxy serve` in a process of its own; an asynchronous context.
 
-    `lines` has what it wrote to either output so far.
+    `lines` has what it wrote to either output so far; `before` is Python that runs in it first.
     """
 
     def __init__(
-        self, folder: Path, text: str | None, *options: str, env: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        text: str | None,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        before: str = "",
     ) -> None:
         self.lines: list[str] = []
+        self._program = ["-m", "llmproxy"]
+        if before:
+            self._program = [
+                "-c",
+                f"{before}; import sys; from llmproxy.cli import main; sys.exit(main())",
+            ]
         self._options = list(options)
         self.folder = folder
         self._env = {
@@ -167,8 +178,7 @@ class Command(Asked):
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "llmproxy",
+            *self._program,
             "serve",
             "--port",
             "0",

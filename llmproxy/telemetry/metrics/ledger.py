@@ -30,7 +30,9 @@ from .families import Family
 
 logger = logging.getLogger(__name__)
 
-BUSY, PID, SCRAPES, LAG, CPU, MAX_FDS, GC = range(7)  # GC: three for each of three generations
+BUSY, PID, SCRAPES, LAG, CPU, MAX_FDS, TICKS, GC = range(
+    8
+)  # GC: three for each of three generations
 SPILL = 32
 FIRST = 128
 NAME = ""  # the family of a row that is no series but a model's name
@@ -254,6 +256,12 @@ class Ledger:
 def vacate(numbers: Numbers) -> None:
     """Say that nobody sits there any more; for the supervisor, once the worker is gone."""
     numbers[PID] = 0
+
+
+def ticks_of(numbers: Numbers) -> float:
+    """Give how often the event loop of who sits there has gone round: twice a second."""
+    ticks: float = numbers[TICKS]
+    return ticks
 
 
 def width_of(family: Family) -> int:

@@ -24,7 +24,7 @@ from ... import __version__
 from .families import Family
 from .ledger import CPU as CPU_AT
 from .ledger import GC as GC_AT
-from .ledger import LAG, PID, SCRAPES, Ledger
+from .ledger import LAG, PID, SCRAPES, SPILL, TICKS, Ledger
 from .ledger import MAX_FDS as MAX_FDS_AT
 from .series import Labels, Read, Samples
 
@@ -43,11 +43,13 @@ class Runtime:
         self._ledger = ledger
         self._own = ledger.numbers
         self._scrapes = 0.0
+        self._supervisor = os.getppid()
         self._refresh()
         for family, samples in runtime(proc):
             if family.several == "worker" and ledger.shared:
                 labelled = replace(family, labels=("worker", *family.labels))
-                Read(labelled, self._of_all(samples), registry)
+                read = self._of_gateway(samples) if family is STARTED else self._of_all(samples)
+                Read(labelled, read, registry)
             else:
                 Read(family, self._of_own(samples), registry)
 
@@ -56,6 +58,7 @@ class Runtime:
         scrapes = sum(seat.numbers[SCRAPES] for seat in self._ledger.seats)
         self._own[LAG] = lag if scrapes != self._scrapes else max(self._own[LAG], lag)
         self._scrapes = scrapes
+        self._own[TICKS] += 1
         if self._ledger.shared:
             self._refresh()
 
@@ -89,6 +92,13 @@ class Runtime:
                         yield {"worker": str(number), **labels}, value
 
         return read
+
+    def _of_gateway(self, samples: Reader) -> Callable[[], Samples]:
+        """Give the same, and first the supervisor's, without a label: it is the gateway's."""
+        workers = self._of_all(samples)
+        supervisor = [0.0] * SPILL
+        supervisor[PID] = self._supervisor
+        return lambda: [*samples(supervisor), *workers()]
 
 
 def runtime(proc: Path = PROC) -> tuple[tuple[Family, Reader], ...]:
@@ -151,6 +161,7 @@ STARTED = Family(
     kind="gauge",
     several="worker",
     help="Start time of the process since unix epoch in seconds.",
+    rule="With several workers their supervisor's has no label `worker`: it is the gateway's start.",
 )
 OPEN_FDS = Family(
     name="process_open_fds", kind="gauge", several="worker", help="Number of open file descriptors."
