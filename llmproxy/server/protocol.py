@@ -150,9 +150,9 @@ class GatewayProtocol(web.RequestHandler):
         """
         if self._upgraded:
             return
-        request = self._current_request
-        if request is None and self._waiter is None and not self._messages:
-            self.force_close()  # so new that aiohttp has not begun: it would wait for ever
+        request, waiter = self._current_request, self._waiter
+        if not self._request_count or (waiter is not None and not waiter.done()):
+            self.force_close()  # it is idle; one so new that aiohttp has not begun would wait on
         elif request is None or request.content.is_eof():
             super().close()
         else:
