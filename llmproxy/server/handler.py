@@ -32,11 +32,14 @@ async def chat(request: web.Request, *, counts: bool = False) -> web.StreamRespo
     exchange = request[EXCHANGE]
     services = request.app[SERVICES]
     plan = services.plan
-    body = held_body(request, exchange, plan.config.limits)
-    if body is None:
-        body = await coming_body(request, exchange, plan.config.limits)
-    _take(request, exchange, plan, body, counts=counts)
-    del body  # or it would be held for as long as the answer flows
+    # the body has no name here: it would be held for as long as the answer flows
+    _take(
+        request,
+        exchange,
+        plan,
+        await read_body(request, exchange, plan.config.limits),
+        counts=counts,
+    )
     ping = plan.config.server.ping
     if ping is None or not exchange.stream:
         return await answered(request, exchange, plan.gateway)
@@ -116,31 +119,16 @@ def check_provider(name: str, plan: Plan) -> None:
 
 async def read_body(request: web.Request, exchange: Exchange, limits: LimitsConfig) -> bytes:
     """Read the body within the limits; raises RequestError."""
-    body = held_body(request, exchange, limits)
-    return await coming_body(request, exchange, limits) if body is None else body
-
-
-def held_body(request: web.Request, exchange: Exchange, limits: LimitsConfig) -> bytes | None:
-    """
-    Give the body where it came in one piece with the head, as most do; None: it is on its way.
-
-    Raises UnsupportedEncoding, RequestTooLarge.
-    """
     if exchange.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedEncoding("compressed request bodies are not taken: send it plain")
     content = request.content
-    if content.is_eof():
+    if content.is_eof():  # most come in one piece with the head
         body = content.read_nowait()
         if len(body) > limits.body:
             raise _too_large(limits.body)
         return body
     if (request.content_length or 0) > limits.body:
         raise _too_large(limits.body)
-    return None
-
-
-async def coming_body(request: web.Request, exchange: Exchange, limits: LimitsConfig) -> bytes:
-    """Read a body that is on its way, within the limits; raises RequestError."""
     assert exchange.watch is not None
     exchange.watch.until(
         time.monotonic() + limits.body_time,
@@ -149,7 +137,7 @@ async def coming_body(request: web.Request, exchange: Exchange, limits: LimitsCo
         ),
     )
     try:
-        return await _read_all(request.content, limits.body)
+        return await _read_all(content, limits.body)
     except web.RequestPayloadError as error:
         raise InvalidRequest("the body is broken off or badly framed") from error
     finally:

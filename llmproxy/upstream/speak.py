@@ -96,10 +96,7 @@ class Speaker:
             )
         assert exchange.route is not None
         timeouts = exchange.route.timeouts[provider.name]
-        if timeouts.first_byte is None:
-            answer = await self._upstream.send(request, timeouts.connect)
-        else:
-            answer = await send_within(self._upstream, provider.name, exchange, request, timeouts)
+        answer = await send_within(self._upstream, provider.name, exchange, request, timeouts)
         try:
             if not 200 <= answer.status < 300:
                 await self._refused(answer, dialect)
