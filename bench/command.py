@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -185,7 +185,7 @@ def _install_peers(options: argparse.Namespace) -> Mapping[str, str]:
 
 
 def _run_workers(options: argparse.Namespace, about: "About") -> int:
-    with _tools() as (tools, folder, port):
+    with _tools(polls=False) as (tools, folder, port):
         setting = Setting(
             folder=folder,
             python=options.python,
@@ -217,11 +217,11 @@ def _pass_gate(rounds: Sequence[Round], recorded: Mapping[str, float]) -> int:
 
 
 @contextmanager
-def _tools() -> Iterator[tuple[Tools, Path, int]]:
+def _tools(*, polls: bool) -> Iterator[tuple[Tools, Path, int]]:
     """The two programs, checked; a folder for this run; the port of the mock provider."""
     with tempfile.TemporaryDirectory(prefix="llmproxy-bench-") as name:
         folder = Path(name)
-        tools = build(folder)
+        tools = replace(build(folder), polls=polls)
         with provider(tools) as port:
             check(tools, Contender(name=DIRECT, port=port, pid=None, cold_start_seconds=None))
             yield tools, folder, port
@@ -237,7 +237,7 @@ def _measure(options: argparse.Namespace) -> list[list[Round]]:
         rounds=options.rounds,
         quick=options.quick,
     )
-    with _tools() as (tools, folder, port):
+    with _tools(polls=True) as (tools, folder, port):
         setting = Setting(
             folder=folder,
             python=options.python,

@@ -76,10 +76,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """The two programs, built."""
+    """The two programs, built; each `polls` where the contender has a CPU that they leave alone."""
 
     mock: Path
     load: Path
+    polls: bool = False
 
 
 def find_compiler() -> str | None:
@@ -108,7 +109,7 @@ def build(folder: Path) -> Tools:
 @contextmanager
 def provider(tools: Tools) -> Iterator[int]:
     """The mock provider; gives its port, and is ended on the way out."""
-    command = [str(tools.mock), str(MOCK_SECONDS)]
+    command = [str(tools.mock), str(MOCK_SECONDS), *(["polls"] if tools.polls else [])]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as mock:
@@ -127,7 +128,7 @@ def observe(tools: Tools, contender: Contender, load: Load) -> Observation:
     options = [f"{name}={value}" for name, value in asdict(load).items()]
     if contender.headers:
         options.append("headers=" + "".join(f"{line}\r\n" for line in contender.headers))
-    command = [str(tools.load), f"port={contender.port}", *options]
+    command = [str(tools.load), f"port={contender.port}", f"polls={tools.polls:d}", *options]
     kib_before = None if contender.pid is None else resident_kib(contender.pid)
     with subprocess.Popen(
         command,

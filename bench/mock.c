@@ -1,9 +1,10 @@
 /* A provider for the bench over HTTP/1.1, one thread, epoll, loopback only: OpenAI's chat completions
  * at /chat/completions, Anthropic's streamed messages at /messages.
  *
- * usage: mock SECONDS
+ * usage: mock SECONDS [polls]
  *
  * Prints "port N" and serves until SECONDS have passed, its parent has gone or it is killed.
+ * It `polls` as load.c does.
  * It keeps no state between requests: what a request wants stands in its text, so that it comes
  * through any gateway:
  *     bench:n=ID,chunks=COUNT,rate=PER_SECOND,fault=NAME,padding=BYTES,answer=BYTES
@@ -20,6 +21,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -638,8 +640,9 @@ static void arm(int timer, uint64_t *armed)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2 || atoi(argv[1]) <= 0) {
-        fprintf(stderr, "usage: mock SECONDS\n");
+    int polls = argc == 3 && !strcmp(argv[2], "polls");
+    if ((argc != 2 && !polls) || atoi(argv[1]) <= 0) {
+        fprintf(stderr, "usage: mock SECONDS [polls]\n");
         return 2;
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -665,7 +668,9 @@ int main(int argc, char **argv)
     struct epoll_event events[256];
     for (;;) {
         arm(timer, &armed);
-        int n = epoll_wait(poller, events, 256, -1);
+        int n = epoll_wait(poller, events, 256, polls ? 0 : -1);
+        if (!n)
+            sched_yield();
         for (int i = 0; i < n; i++) {
             if (events[i].data.ptr == &listener_tag)
                 accept_all(listener);
