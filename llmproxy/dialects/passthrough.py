@@ -37,6 +37,7 @@ TAIL_BYTES = 64 * 1024
 
 # `"usage":null` comes in each chunk of an OpenAI stream; only an object is worth keeping.
 OBJECT = re.compile(rb"\s*:\s*(?=\{)")
+PLAIN = Event("", b"")  # what a plain body comes in
 
 
 def with_model(call: Call, model: str) -> bytes:
@@ -252,7 +253,7 @@ def _checked(body: bytes, wire: Wire, provider: str) -> Json:
         parsed = None
     if not isinstance(parsed, dict):
         raise UpstreamProtocolError(f"{provider} answered with what is no JSON object")
-    if wire.is_error(Event("", body), parsed):
+    if wire.is_error(PLAIN, parsed):
         raise stream_error(provider=provider, dialect=wire.DIALECT, body=body)
     return parsed
 

@@ -1,16 +1,19 @@
-"""The head of an HTTP/1.1 message, from its lines to bytes."""
+"""The head of an HTTP/1.1 message, from its fields to text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
-def head_of(lines: Sequence[str]) -> bytes:
+def fields_of(headers: Mapping[str, str]) -> str:
     """
-    Give the start line and the fields with the blank line behind them, as UTF-8.
+    Give fields as they stand in a head, each with its end.
 
-    ValueError for a line break within a line: it would forge a field, or a whole message.
+    ValueError for a line break within one: it would forge a field, or a whole message.
     https://www.rfc-editor.org/rfc/rfc9112#section-2.1
     """
-    return f"{text_of(lines)}\r\n".encode()
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if text.count("\n") != len(headers) or text.count("\r") != len(headers):
+        raise ValueError("a header holds a line break")
+    return text
 
 
 def text_of(lines: Sequence[str]) -> str:

@@ -53,30 +53,23 @@ def observing(services: Services, via: str) -> Middleware:
     lifecycle, watches = services.lifecycle, services.watches
     observers: Sequence[ExchangeObserver] = (services.metrics, services.log)
 
-    async def answer(
-        request: web.Request, handler: Handler, exchange: Exchange
-    ) -> web.StreamResponse:
-        """Give the handler's response, or that of the error that ended it."""
-        try:
-            exchange.watch = watch = Watch(watches)
-            with watch:
-                return await handler(request)
-        except Exception as error:  # noqa: BLE001  # each is told apart there
-            return _failed(request, exchange, error)
-
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         plan = services.plan
         head = recall(request, plan)
         exchange = request[EXCHANGE] = head.exchange(time.monotonic())
-        if not head.of_api:
-            return await answer(request, handler, exchange)
-        refusal = head.admit(request, exchange, via)
+        of_api = head.of_api
+        refusal = head.admit(request, exchange, via) if of_api else None
         del head  # a stream lives on for long
-        lifecycle.began(exchange)
+        if of_api:
+            lifecycle.began(exchange)
         try:
             if refusal is None:
-                response = await answer(request, handler, exchange)
+                try:
+                    with Watch(watches) as exchange.watch:
+                        response = await handler(request)
+                except Exception as error:  # noqa: BLE001  # each is told apart there
+                    response = _failed(request, exchange, error)
             else:
                 response = _error_response(request, exchange, refusal)
             if not response.prepared:
@@ -92,12 +85,13 @@ def observing(services: Services, via: str) -> Middleware:
                 abort(request)  # what it has not taken would keep the connection open
             raise
         finally:
-            exchange.ended = time.monotonic()
-            exchange.outcome = outcome_of(exchange.error)
-            if exchange.outcome is Outcome.CLIENT_GONE:
-                exchange.status = CLIENT_CLOSED
-            _tell(observers, exchange)
-            lifecycle.ended(exchange)
+            if of_api:
+                exchange.ended = time.monotonic()
+                exchange.outcome = outcome_of(exchange.error)
+                if exchange.outcome is Outcome.CLIENT_GONE:
+                    exchange.status = CLIENT_CLOSED
+                _tell(observers, exchange)
+                lifecycle.ended(exchange)
             exchange.forget()
         return response
 

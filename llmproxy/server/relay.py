@@ -11,7 +11,7 @@ its terminal event is complete, whatever ended it, and gets none that the provid
 
 import time
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from math import inf
 from typing import NoReturn
@@ -30,13 +30,13 @@ PIECE = 64 * 1024  # bytes that are written in one go
 LINGER = 1.0  # seconds that a provider has to end its answer after the terminal event
 
 
-async def relay(
+def relay(
     request: web.Request,
     exchange: Exchange,
     reply: Reply,
     timeouts: Timeouts,
     beat: Beat | None,
-) -> web.StreamResponse:
+) -> Awaitable[web.StreamResponse]:
     """
     Send the reply on; gives the finished response, or raises ConnectionError when it was cut.
 
@@ -51,9 +51,23 @@ async def relay(
     assert watch is not None
     if reply.rest is None and not reply.streamed and len(reply.first) <= PIECE:
         watch.until(time.monotonic() + timeouts.client_stall, stalled)
-        return await send_whole(request, reply.status, _headers(exchange, reply), reply.first)
+        return send_whole(request, reply.status, _headers(exchange, reply), reply.first)
     let_go(request)
     response = take_over(request) if gone else _response(exchange, reply)
+    return _relayed(request, response, exchange, reply, timeouts, beat=beat)
+
+
+async def _relayed(
+    request: web.Request,
+    response: web.StreamResponse,
+    exchange: Exchange,
+    reply: Reply,
+    timeouts: Timeouts,
+    *,
+    beat: Beat | None,
+) -> web.StreamResponse:
+    watch = exchange.watch
+    assert watch is not None
     await response.prepare(request)
     if beat is not None:
         beat.answers(response, reply)

@@ -8,11 +8,12 @@ HTTP/1.1 connection.
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 
-from ..framing.http_head import head_of
+from ..framing.http_head import fields_of
 
 
 class _Sent(web.StreamResponse):
@@ -36,6 +37,9 @@ class _Sent(web.StreamResponse):
         return None
 
 
+SENT: Final = _Sent()
+
+
 async def send_whole(
     request: web.Request, status: int, headers: Mapping[str, str], body: bytes
 ) -> web.StreamResponse:
@@ -44,7 +48,7 @@ async def send_whole(
 
     Raises ConnectionError if the client has left, ValueError for a line break in a header.
     """
-    if not request.keep_alive or request.version != HttpVersion11:
+    if not request.keep_alive or request.version is not HttpVersion11:
         response = web.Response(status=status, headers=headers, body=body)
         await response.prepare(request)
         await response.write_eof()
@@ -52,20 +56,14 @@ async def send_whole(
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client left")
-    transport.write(_head(status, headers, len(body)) + body)
+    head = (
+        f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\n{fields_of(headers)}"
+        f"content-length: {len(body)}\r\ndate: {rfc822_formatted_time()}\r\n\r\n"
+    )
+    transport.write(head.encode() + body)
     if transport.get_write_buffer_size():
         await request.writer.drain()
-    return _Sent()
-
-
-def _head(status: int, headers: Mapping[str, str], length: int) -> bytes:
-    lines = [
-        f"HTTP/1.1 {status} {PHRASES.get(status, '')}",
-        *map(": ".join, headers.items()),
-        f"content-length: {length}",
-        f"date: {rfc822_formatted_time()}",
-    ]
-    return head_of(lines)
+    return SENT
 
 
 PHRASES: Mapping[int, str] = {status.value: status.phrase for status in HTTPStatus}

@@ -28,7 +28,7 @@ from ..core.errors import LLMProxyError
 from ..core.exchange import REQUEST_ID, HttpRequest
 from ..core.headers import SharedHeaders
 from ..core.reply import Flow, Put
-from ..framing.http_head import text_of
+from ..framing.http_head import fields_of, text_of
 
 READ_BUFFER = 65536  # reading stops at twice this
 HEAD_LINE = 16384
@@ -60,12 +60,13 @@ class LeanAnswer:
     task that sends the rest of the request, while the answer may come already.
     """
 
-    __slots__ = ("_wire", "flow", "headers", "opened", "read", "status", "telling")
+    __slots__ = ("_wire", "flow", "headers", "opened", "read", "status", "telling", "whole")
 
     status: int
     headers: Mapping[str, str]
     read: Callable[[], Awaitable[bytes]]
     flow: Flow | None
+    whole: Callable[[int], bytes | None]
 
     def __init__(self, wire: "Wire", opened: asyncio.Future[None]) -> None:
         self._wire = wire
@@ -134,6 +135,16 @@ class Body(StreamReader):
             self._protocol.resume_reading()
             if buffer:  # what was packed fills it up at once: others must have their turn
                 await asyncio.sleep(0)
+        return data
+
+    def whole(self, limit: int) -> bytes | None:
+        """Give all there is, if that is all there will be and no more than `limit` bytes."""
+        if not self._eof or self._size > limit or self._exception is not None:
+            return None
+        buffer = self._buffer
+        data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
+        buffer.clear()
+        self._size = 0
         return data
 
     async def flow(self, take: Put) -> None:
@@ -312,15 +323,16 @@ class Wire(ResponseHandler):
             if self._interim == MOST_INTERIM:
                 self._fail(aiohttp.ClientPayloadError("nothing but interim answers"))
         elif not answer.opened.done():
-            answer.flow = None
-            if body is not EMPTY_PAYLOAD:
-                body.__class__ = Body
-                assert isinstance(body, Body)
-                answer.flow = body.flow
             self._body = body
             self._should_close = message.should_close or message.code == 101
             answer.status = message.code
             answer.headers = message.headers
+            if body is EMPTY_PAYLOAD:
+                answer.flow, answer.whole = None, _nothing
+            else:
+                body.__class__ = Body
+                assert isinstance(body, Body)
+                answer.flow, answer.whole = body.flow, body.whole
             answer.read = body.readany
             answer.opened.set_result(None)
             if body.is_eof():
@@ -374,6 +386,11 @@ class Wire(ResponseHandler):
             super().resume_reading(resume_parser)
 
 
+def _nothing(_: int) -> bytes:
+    """Give the body of an answer that has none."""
+    return b""
+
+
 def start(method: str, url: str, *, proxied: bool) -> str:
     """Give the request line and the host's; a proxy is told the whole URL, but for a tunnel's."""
     parsed = URL(url, encoded=True)
@@ -406,9 +423,9 @@ def message(begun: str, request: HttpRequest) -> tuple[bytes, bytes]:
 
 def _text(headers: Mapping[str, str]) -> str:
     if type(headers) is not SharedHeaders:
-        return text_of([*map(": ".join, headers.items())])
+        return fields_of(headers)
     if headers.text is None:
-        headers.text = text_of([*map(": ".join, headers.items())])
+        headers.text = fields_of(headers)
     return headers.text
 
 

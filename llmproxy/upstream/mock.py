@@ -90,6 +90,10 @@ class _MockAnswer:
     async def read(self) -> bytes:
         return await anext(self._parts, b"")
 
+    def whole(self, limit: int) -> bytes | None:
+        """Give nothing: it is to be read."""
+        return None
+
     def close(self) -> None:
         """Nothing is held: the generator ends with its last reference."""
 

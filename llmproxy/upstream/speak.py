@@ -9,7 +9,7 @@ to 256 KiB; a larger one in the client's own dialect flows, if its transfer tell
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn
@@ -54,29 +54,27 @@ class Speaker:
         there does, it gives an estimate and sends nothing.
         """
 
-        async def worded(exchange: Exchange, target: Target) -> Reply:
+        provider = self._provider
+
+        def worded(exchange: Exchange, target: Target) -> Awaitable[Reply]:
             call = exchange.call
             assert call is not None
-            if call.counts and not self._provider.counts(call.dialect):
+            if call.counts and not provider.counts(call.dialect):
                 return _estimated(call, target)
-            dialect = self._provider.dialect(call.dialect)
+            dialect = provider.dialect(call.dialect)
             body = word(
                 call,
                 dialect,
                 target,
-                default_max_tokens=self._provider.default_max_tokens,
-                always_usage=self._provider.always_usage,
+                default_max_tokens=provider.default_max_tokens,
+                always_usage=provider.always_usage,
             )
-            exchange.request = self._provider.request(
+            exchange.request = provider.request(
                 call, target, dialect=dialect, body=body, request_id=exchange.id
             )
             exchange.key = 0
-            try:
-                return await send(exchange, target)
-            except UpstreamStatusError as error:
-                if call.counts and _knows_no_counting(error):
-                    return _estimated(call, target)
-                raise
+            sent = send(exchange, target)
+            return _counted(sent, call, target) if call.counts else sent
 
         return worded
 
@@ -195,40 +193,50 @@ class Speaker:
         *,
         passes: bool,
     ) -> Reply:
-        flows = passes and _framed(answer.headers)
-        limit = COLLECTED if flows else self._limits.answer
-        try:
-            body, whole = await collect(answer, limit)
-        except WIRE_ERRORS as error:
-            raise broke_off(self._provider.name) from error
-        rest: AsyncGenerator[bytes, None] | None = None
-        if whole:
-            body = self._provider.mask(reader.answer(body))
-            if exchange.stream:
+        limit = self._limits.answer
+        if (body := answer.whole(limit)) is None:
+            flows = passes and _framed(answer.headers)
+            try:
+                body, whole = await collect(answer, COLLECTED if flows else limit)
+            except WIRE_ERRORS as error:
+                raise broke_off(self._provider.name) from error
+            if not whole:
+                if flows:
+                    return self._large(answer, body, exchange, target)
                 raise UpstreamProtocolError(
-                    f"{self._provider.name} answered a request for a stream with a plain body"
+                    f"{self._provider.name}: an answer over {limit} bytes (limits.answer)",
+                    retryable=False,  # it would be as long again
                 )
-        elif flows:
-            tail = PlainTail(DIALECTS[exchange.dialect].wire)
-            tail.feed(body)
-            body, held = self._provider.mask.split(body)
-            rest = self._large(answer, exchange.attempts[-1], held, tail)
-        else:
+        body = self._provider.mask(reader.answer(body))
+        if exchange.stream:
             raise UpstreamProtocolError(
-                f"{self._provider.name}: an answer over {limit} bytes (limits.answer)",
-                retryable=False,  # it would be as long again
+                f"{self._provider.name} answered a request for a stream with a plain body"
             )
         return Reply(
             target=target,
             status=answer.status,
             headers=self._head(answer, "application/json"),
             streamed=False,
-            length=len(body) if whole else _length(answer.headers),
+            length=len(body),
             first=body,
-            rest=rest,
+            rest=None,
         )
 
-    async def _large(
+    def _large(self, answer: Answer, begun: bytes, exchange: Exchange, target: Target) -> Reply:
+        tail = PlainTail(DIALECTS[exchange.dialect].wire)
+        tail.feed(begun)
+        first, held = self._provider.mask.split(begun)
+        return Reply(
+            target=target,
+            status=answer.status,
+            headers=self._head(answer, "application/json"),
+            streamed=False,
+            length=_length(answer.headers),
+            first=first,
+            rest=self._rest(answer, exchange.attempts[-1], held, tail),
+        )
+
+    async def _rest(
         self, answer: Answer, attempt: Attempt, held: bytes, tail: PlainTail
     ) -> AsyncGenerator[bytes, None]:
         pass_on = self._provider.mask.pass_on
@@ -278,17 +286,22 @@ class _Flowing:
         return (not out or self._put(self._mask(out))) and self._translator.error is None
 
 
-async def send_within(
+def send_within(
     upstream: Upstream, provider: str, exchange: Exchange, request: HttpRequest, timeouts: Timeouts
-) -> Answer:
+) -> Awaitable[Answer]:
     """Send, and wait for the answer's head, up to `timeouts.first_byte` of the attempt."""
     limit = timeouts.first_byte
-    if limit is None:
-        return await upstream.send(request, timeouts.connect)
+    sent = upstream.send(request, timeouts.connect)
+    return sent if limit is None else _within(limit, sent, provider, exchange)
+
+
+async def _within(
+    limit: float, sent: Awaitable[Answer], provider: str, exchange: Exchange
+) -> Answer:
     assert exchange.watch is not None
     late = partial(UpstreamTimeout, f"{provider} did not begin its answer within {limit:g} s")
     with exchange.watch.nearer(exchange.attempts[-1].started + limit, late):
-        return await upstream.send(request, timeouts.connect)
+        return await sent
 
 
 async def error_body(answer: Answer, limit: int) -> bytes | None:
@@ -301,7 +314,17 @@ async def error_body(answer: Answer, limit: int) -> bytes | None:
     return body
 
 
-def _estimated(call: Call, target: Target) -> Reply:
+async def _counted(sent: Awaitable[Reply], call: Call, target: Target) -> Reply:
+    """Give the provider's count of a call's tokens, or ours where it does not know how."""
+    try:
+        return await sent
+    except UpstreamStatusError as error:
+        if _knows_no_counting(error):
+            return await _estimated(call, target)
+        raise
+
+
+async def _estimated(call: Call, target: Target) -> Reply:
     """Give our own word on how many tokens a call has."""
     body = estimate(call)
     return Reply(

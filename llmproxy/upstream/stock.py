@@ -91,6 +91,10 @@ class StockAnswer:
             return self._left()
         return await self._more() or self._left()
 
+    def whole(self, limit: int) -> bytes | None:
+        """Give nothing: it is to be read."""
+        return None
+
     def lost(self, *, cut: bool) -> None:
         """Hold what has come: the connection is lost, and aiohttp will give nothing any more."""
         self._lost, self._cut = True, cut

@@ -30,7 +30,7 @@ from llmproxy.dialects.judge import LONGEST_WAIT, judge, retry_after, stream_err
 from llmproxy.dialects.passthrough import PlainTail, with_model
 from llmproxy.dialects.registry import DIALECTS, translator, word
 from llmproxy.dialects.translator import Translator
-from llmproxy.framing.http_head import head_of
+from llmproxy.framing.http_head import fields_of
 from llmproxy.framing.multipart import FieldFinder
 from llmproxy.framing.sse import EventCutter, SseDecoder, parse_events
 from llmproxy.telemetry.metrics.record import trace_id_of
@@ -278,15 +278,15 @@ def _no_file(path: str) -> str:
 
 
 def http_head(data: bytes) -> None:
-    """A head has as many lines as it was given, or is refused."""
-    lines = data.decode("utf-8", "replace").split("\0")
+    """A head has as many fields as it was given, or is refused."""
+    values = data.decode("utf-8", "replace").split("\0")
     try:
-        head = head_of(lines)
+        head = fields_of({f"x-{n}": value for n, value in enumerate(values)})
     except ValueError:
-        assert any("\r" in line or "\n" in line for line in lines)
+        assert any("\r" in value or "\n" in value for value in values)
     else:
-        assert head.decode().split("\r\n") == [*lines, "", ""]
-        assert head.count(b"\n") == head.count(b"\r\n") == len(lines) + 1
+        assert head.split("\r\n") == [*(f"x-{n}: {value}" for n, value in enumerate(values)), ""]
+        assert head.count("\n") == head.count("\r\n") == len(values)
 
 
 def wait(data: bytes) -> None:

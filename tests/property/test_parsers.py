@@ -26,7 +26,7 @@ from llmproxy.core.secret import Mask, Secret
 from llmproxy.dialects.call import parse_call
 from llmproxy.dialects.judge import LONGEST_WAIT, retry_after
 from llmproxy.dialects.passthrough import with_model
-from llmproxy.framing.http_head import head_of
+from llmproxy.framing.http_head import fields_of
 from llmproxy.telemetry.metrics.record import trace_id_of
 from tests.fuzz.targets import TARGETS
 from tests.support.sse import cut
@@ -129,13 +129,14 @@ def test_another_model_changes_nothing_else(
 
 
 @given(st.lists(LETTERS, min_size=1, max_size=5))
-def test_a_head_reads_as_the_lines_it_was_made_of(lines: list[str]) -> None:
-    if any("\r" in line or "\n" in line for line in lines):
+def test_a_head_reads_as_the_fields_it_was_made_of(values: list[str]) -> None:
+    headers = {f"x-{n}": value for n, value in enumerate(values)}
+    if any("\r" in value or "\n" in value for value in values):
         with pytest.raises(ValueError, match="line break"):
-            head_of(lines)
+            fields_of(headers)
         return
 
-    assert head_of(lines).decode().split("\r\n") == [*lines, "", ""]
+    assert fields_of(headers).split("\r\n") == [*map(": ".join, headers.items()), ""]
 
 
 @given(st.integers(0, 2 * int(LONGEST_WAIT)))

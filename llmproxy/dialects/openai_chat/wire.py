@@ -63,8 +63,11 @@ def finished(bodies: Sequence[Any], choices: int) -> bool:
 
 def counts(body: Any) -> Json | None:
     """Give the usage object that a plain body or a chunk carries, where it does."""
+    found = body.get("usage") if isinstance(body, dict) else None
+    if found and isinstance(found, dict):
+        return found
     # Groq reports in `x_groq` to clients that did not ask for usage.
-    return part(body, "usage") or part(part(body, "x_groq"), "usage") or None
+    return part(part(body, "x_groq"), "usage") or None
 
 
 def usage(counts: Json) -> Usage | None:

@@ -32,6 +32,9 @@ class Said:
     async def _read(self) -> bytes:
         return self._parts.pop() if self._parts else b""
 
+    def whole(self, limit: int) -> bytes | None:
+        return None
+
     def close(self) -> None:
         self.closed = True
 
