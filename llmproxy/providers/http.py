@@ -89,6 +89,7 @@ class HttpProvider:
         self._kind_name = config.kind
         self._spoken = _spoken(kind, config)
         self._base = (config.base_url or kind.base_url).rstrip("/")
+        self._urls = {path: self._url(path) for path in kind.paths.values()}
         self._further = frozenset(header.lower() for header in config.forward_headers)
         self._defaults = {"accept": "*/*", **kind.fixed, "user-agent": f"llmproxy/{__version__}"}
         self._ours = {
@@ -119,7 +120,7 @@ class HttpProvider:
             if not {"", ".", ".."}.isdisjoint(target.model.split("/")):
                 raise InvalidRequest("model cannot stand in a path", param="model")
             path = path.replace("{model}", quote(target.model, safe="/"))
-        url = self._url(path)
+        url = self._urls.get(path) or self._url(path)
         if call.query and dialect == call.dialect:
             url = with_query(url, call.query)
         return HttpRequest("POST", url, once(call.headers, self._headers), body, id=request_id)

@@ -15,6 +15,7 @@ from ..dialects.call import Address, parse_call
 from ..dialects.query import without
 from ..gateway import Gateway
 from .endpoints import find
+from .protocol import take_whole
 from .pulse import Beat
 from .relay import relay
 from .services import EXCHANGE, SERVICES, Plan
@@ -123,7 +124,7 @@ async def read_body(request: web.Request, exchange: Exchange, limits: LimitsConf
         raise UnsupportedEncoding("compressed request bodies are not taken: send it plain")
     content = request.content
     if content.is_eof():  # most come in one piece with the head
-        body = content.read_nowait()
+        body = take_whole(content)
         if len(body) > limits.body:
             raise _too_large(limits.body)
         return body

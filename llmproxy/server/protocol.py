@@ -314,6 +314,20 @@ def _dialect_of(head: bytes) -> str:
     return dialect_of(line, dict.fromkeys(names, ""))
 
 
+def take_whole(content: StreamReader) -> bytes:
+    """Give all of a body that has come to its end; `read_nowait` takes ten times as long."""
+    if content is EMPTY_PAYLOAD:
+        return b""
+    if content._exception is not None:  # noqa: SLF001
+        raise content._exception  # noqa: SLF001
+    buffer = content._buffer  # noqa: SLF001
+    body = b"".join(buffer)
+    buffer.clear()
+    content._size = 0  # noqa: SLF001
+    content._protocol.resume_reading()  # noqa: SLF001
+    return body
+
+
 class Broken(StreamReader):
     """
     A body that turned out to be badly framed: a stream made one by its `__class__`.

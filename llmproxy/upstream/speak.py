@@ -9,7 +9,7 @@ to 256 KiB; a larger one in the client's own dialect flows, if its transfer tell
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn
@@ -110,7 +110,7 @@ class Speaker:
             excuse(error, call.headers)
             raise
         answer.headers = NO_HEADERS
-        reply.add_done_callback(_settle(exchange.attempts[-1], answer, reader))
+        reply.add_done_callback(partial(_settle, exchange.attempts[-1], answer, reader))
         return reply
 
     def _translator(self, call: Call, dialect: str) -> Translator:
@@ -370,15 +370,10 @@ async def collect(answer: Answer, limit: int) -> tuple[bytes, bool]:
     return b"".join(parts), True
 
 
-def _settle(
-    attempt: Attempt, answer: Answer, reader: Reader
-) -> Callable[[BaseException | None], None]:
-    def settle(_: BaseException | None) -> None:
-        answer.close()
-        attempt.usage = reader.usage or attempt.usage
-        attempt.skipped = reader.skipped
-
-    return settle
+def _settle(attempt: Attempt, answer: Answer, reader: Reader, _: BaseException | None) -> None:
+    answer.close()
+    attempt.usage = reader.usage or attempt.usage
+    attempt.skipped = reader.skipped
 
 
 def is_json(headers: Mapping[str, str]) -> bool:

@@ -19,7 +19,7 @@ DIALECT: Final = "openai_chat"
 END_MARK: Final = b"[DONE]"
 USAGE: Final = b'"usage"'
 PING: Final = b": ping\n\n"
-CACHED: Final = ("prompt_cache_hit_tokens", "cached_tokens")  # DeepSeek's and Kimi's
+CACHED: Final = frozenset({"prompt_cache_hit_tokens", "cached_tokens"})  # DeepSeek's and Kimi's
 
 
 def opening(event: Event, body: Any) -> Opening:
@@ -74,21 +74,19 @@ def usage(counts: Json) -> Usage | None:
     """Read a usage object; the prompt's tokens include the cached, the answer's the reasoning."""
     if "prompt_tokens" not in counts and "completion_tokens" not in counts:
         return None
-    prompt, said = counts.get("prompt_tokens_details"), counts.get("completion_tokens_details")
-    reasoning = count(said.get("reasoning_tokens")) if isinstance(said, dict) else 0
     read, written = count(counts.get("prompt_tokens")), count(counts.get("completion_tokens"))
+    cached = cache_written = reasoning = 0
+    prompt, said = counts.get("prompt_tokens_details"), counts.get("completion_tokens_details")
+    if prompt and isinstance(prompt, dict):
+        cached = count(prompt.get("cached_tokens"))
+        cache_written = count(prompt.get("cache_write_tokens"))
+    if not (cached or CACHED.isdisjoint(counts)):
+        cached = max(count(counts.get(name)) for name in CACHED)
+    if said and isinstance(said, dict):
+        reasoning = count(said.get("reasoning_tokens"))
     if reasoning and count(counts.get("total_tokens")) == read + written + reasoning:
         written += reasoning  # xAI counts it beside the answer
-    cached = count(prompt.get("cached_tokens")) if isinstance(prompt, dict) else 0
-    for name in () if cached else CACHED:
-        cached = cached or count(counts.get(name, 0))
-    return Usage(
-        read,
-        written,
-        cached,
-        count(prompt.get("cache_write_tokens")) if isinstance(prompt, dict) else 0,
-        reasoning,
-    )
+    return Usage(read, written, cached, cache_written, reasoning)
 
 
 def _choices(body: Any) -> list[Json]:
