@@ -32,6 +32,7 @@ class Watches:
 
     def __init__(self) -> None:
         self.time = time.monotonic
+        self.loop: asyncio.AbstractEventLoop | None = None  # known from the first sweep on
         self.next_sweep = inf
         self._watched: set[Watch] = set()
 
@@ -47,7 +48,9 @@ class Watches:
 
     def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Have `callback` called at `when` on the clock `time`."""
-        return asyncio.get_running_loop().call_later(max(0.0, when - self.time()), callback)
+        if self.loop is None:
+            self.loop = asyncio.get_running_loop()
+        return self.loop.call_later(max(0.0, when - self.time()), callback)
 
     def _schedule(self) -> None:
         self.next_sweep = self.time() + PERIOD
@@ -134,7 +137,7 @@ class Watch:
             self._handle = self._watches.call_at(self.when, self._due)
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._watches.loop)  # to find the loop is a system call
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
