@@ -10,10 +10,12 @@ def fields_of(headers: Mapping[str, str]) -> str:
     ValueError for a line break within one: it would forge a field, or a whole message.
     https://www.rfc-editor.org/rfc/rfc9112#section-2.1
     """
-    text = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    if text.count("\n") != len(headers) or text.count("\r") != len(headers):
+    if not headers:
+        return ""
+    text = "\r\n".join(map(": ".join, headers.items()))
+    if text.count("\n") >= len(headers) or text.count("\r") >= len(headers):
         raise ValueError("a header holds a line break")
-    return text
+    return f"{text}\r\n"
 
 
 def text_of(lines: Sequence[str]) -> str:
