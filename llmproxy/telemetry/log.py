@@ -61,7 +61,7 @@ UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 QUOTED = re.compile(r"[\s\"=\\\[\]{},]")
-JSON = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_APPEND_NEWLINE
+JSON = orjson.OPT_PASSTHROUGH_DATACLASS
 HEAD = ("ts", "level", "logger", "event")
 DELETE = 0x7F  # of ASCII, the one control character that JSON lets stand
 COLOURS: Mapping[int, str] = {
@@ -486,9 +486,10 @@ def _json(line: dict[str, Any]) -> bytes:
     except TypeError:  # a key that is no string, a number beyond 64 bits, a lone surrogate, a cycle
         text = _odd_line(line)
     # nearly all are plain, and that is quickly seen
-    if text.isascii() and DELETE not in text:
-        return text
-    return UNPRINTABLE.sub(_escape, text[:-1].decode()).encode() + b"\n"
+    if not text.isascii() or DELETE in text:
+        text = UNPRINTABLE.sub(_escape, text.decode()).encode()
+    # a copy: orjson's is the rest of a larger piece of memory, and queued it splits what is free
+    return text + b"\n"
 
 
 def console_line(
