@@ -127,10 +127,11 @@ def recall(request: web.Request, plan: Plan) -> Head:
 
 def let_go(request: web.Request) -> None:
     """Keep nothing of the head any longer."""
-    _keep(request, None)
+    if hasattr(request.protocol, "let_go"):
+        request.protocol.let_go()
 
 
-def _keep(request: web.Request, head: Head | None) -> None:
+def _keep(request: web.Request, head: Head) -> None:
     if hasattr(request.protocol, "head"):  # not behind another runner than ours
         request.protocol.head = head
 

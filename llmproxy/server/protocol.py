@@ -136,6 +136,13 @@ class GatewayProtocol(web.RequestHandler):
         """A request has not had its answer yet."""
         return self._current_request is not None
 
+    def let_go(self) -> None:
+        """Keep nothing of the head that has come: neither what it said, nor its timer."""
+        self.head = None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
     async def _drain_helper(self) -> None:
         """Wait until more may be written; after a wait that a time limit ended, wait anew."""
         if self._drain_waiter is not None and self._drain_waiter.cancelled():

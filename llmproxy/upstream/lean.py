@@ -332,6 +332,7 @@ class Wire(ResponseHandler):
             else:
                 body.__class__ = Body
                 assert isinstance(body, Body)
+                body._http_chunk_splits = None  # noqa: SLF001  # of a chunk that came with the head
                 answer.flow, answer.whole = body.flow, body.whole
             answer.read = body.readany
             answer.opened.set_result(None)

@@ -1,11 +1,14 @@
 """One kept connection, many requests: what is known of one head never goes for another."""
 
+import gc
 import json
 
 import pytest
 
-from llmproxy.testing.answers import openai_plain
-from llmproxy.testing.provider import Provider
+from llmproxy.server.protocol import GatewayProtocol
+from llmproxy.testing.answers import openai_events, openai_plain
+from llmproxy.testing.provider import End, Provider, chunk, stream
+from llmproxy.upstream.lean import Body
 from tests.support.gateway import HELLO, model, provider
 from tests.support.wire import JSON, Answer, Client
 
@@ -133,3 +136,24 @@ async def test_each_request_has_the_patience_that_it_names(start: Start, first: 
         answers = [await asked(client, {**ONE, "x-llmproxy-timeout": time}) for time in given]
 
     assert [answer.status for answer in answers] == [200, 504, 400, 200]
+
+
+async def test_a_stream_under_way_holds_nothing_of_its_heads(start: Start, first: Provider) -> None:
+    """There may be thousands of them, for minutes."""
+    opening, *_ = stream()
+    assert isinstance(opening, bytes)
+    role, word, *_ = openai_events("Hello")
+    first.then([opening + chunk(role) + chunk(word), End.HANG])
+    gateway = await start(provider("p0", first.url) + model("gpt-4", "p0/gpt-4"))
+
+    async with Client(gateway.port) as client:
+        await client.post(CHAT, {"model": "gpt-4", "messages": HELLO, "stream": True}, ONE)
+        await client.reader.readuntil(b"Hello")
+
+        alive = gc.get_objects()
+        (connection,) = [it for it in alive if isinstance(it, GatewayProtocol) and it.answering]
+        assert connection.head is None
+        assert connection._head_timer is None
+        assert [
+            it for it in alive if isinstance(it, Body) and it._http_chunk_splits is not None
+        ] == []
