@@ -41,6 +41,7 @@ LAST_WORDS = 2.0  # seconds for in-stream errors to go out once the grace is ove
 BACKLOG = 1024
 FAILED = 1  # the exit status
 LOOK = 1.0  # seconds between two looks at a file that is watched
+LARGEST_BLOCK = 31 * 2**20  # glibc ignores 32 MiB and more
 
 Look: TypeAlias = tuple[int, ...] | None
 
@@ -81,7 +82,7 @@ async def _serve(app: web.Application, config: Config, watched: str | None) -> i
         site = await _listen(runner, config.server.host, config.server.port)
         if site is None or not await _open_admin(services, config.admin, runners):
             return FAILED
-        settle_gc()
+        settle_memory()
         announce(url_of(runner.addresses[0]), config)
         async with asyncio.TaskGroup() as tasks:
             helping = [tasks.create_task(_reloading(services, changed))]
@@ -225,11 +226,20 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def settle_gc() -> None:
-    """Keep what was made at start out of the collector's way, and let it run less often."""
+def settle_memory() -> None:
+    """
+    Keep what was made at start out of the collector's way, and let it run less often; let large
+    requests use the memory of those before.
+
+    glibc maps each large block, up to twice whose size stays free at the heap's end, and learns what
+    large is from the largest block that was mapped and freed (mallopt(3), M_MMAP_THRESHOLD). A body
+    of 1 MiB takes some 15 to read, so that a few at a time have the heap cut, and paged in anew, for
+    each of them. The block is not written to and takes no memory.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
+    bytes(LARGEST_BLOCK)
 
 
 def raise_descriptor_limit() -> None:

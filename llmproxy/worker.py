@@ -28,7 +28,7 @@ from .config.schema import Config
 from .core.exchange import Json
 from .host.channel import Channel
 from .host.memory import Host
-from .serve import BACKLOG, admin_runner, drain, loop_factory, raise_descriptor_limit, settle_gc
+from .serve import BACKLOG, admin_runner, drain, loop_factory, raise_descriptor_limit, settle_memory
 from .server.protocol import GatewayServer, make_runner
 from .server.services import SERVICES, Reloaded
 from .telemetry.log import configure, event
@@ -93,7 +93,7 @@ async def _serve(app: web.Application, config: Config, post: Post) -> None:
         ]
         for site in sites:
             await site.start()
-        settle_gc()
+        settle_memory()
         post.channel.send({"is": "ready"})
         await orders.leave.wait()
         for site in sites:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -316,3 +317,26 @@ async def test_check_prints_the_routes_and_all_problems(tmp_path: Path, openai: 
     assert failed[0] == 2
     assert "servr" in failed[1]
     assert "max_attempts" in failed[1]
+
+
+MEMORY = """
+import resource
+from llmproxy.serve import settle_memory
+
+def large():
+    blocks = [b"x" * 2**22 for _ in range(10)]
+
+settle_memory()
+large()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+large()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_what_large_requests_free_is_used_by_the_next_without_the_kernel() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert int(done.stdout) < 100  # pages; there are 10,240 in these blocks
