@@ -20,7 +20,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, TypeAlias
 
 from aiohttp import web
@@ -239,7 +239,8 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
-    bytes(LARGEST_BLOCK)
+    with suppress(MemoryError):  # where not even addresses are to be had
+        bytes(LARGEST_BLOCK)
 
 
 def raise_descriptor_limit() -> None:

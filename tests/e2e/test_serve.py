@@ -340,3 +340,17 @@ def test_what_large_requests_free_is_used_by_the_next_without_the_kernel() -> No
     )
 
     assert int(done.stdout) < 100  # pages; there are 10,240 in these blocks
+
+
+def test_too_little_memory_to_prepare_for_large_requests_is_no_reason_not_to_start() -> None:
+    code = """
+import resource
+from llmproxy.serve import LARGEST_BLOCK, settle_memory
+
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + LARGEST_BLOCK // 2,) * 2)
+settle_memory()
+"""
+
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
