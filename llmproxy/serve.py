@@ -231,10 +231,11 @@ def settle_memory() -> None:
     Keep what was made at start out of the collector's way, and let it run less often; let large
     requests use the memory of those before.
 
-    glibc maps each large block, up to twice whose size stays free at the heap's end, and learns what
-    large is from the largest block that was mapped and freed (mallopt(3), M_MMAP_THRESHOLD). A body
-    of 1 MiB takes some 15 to read, so that a few at a time have the heap cut, and paged in anew, for
-    each of them. The block is not written to and takes no memory.
+    glibc has the kernel map each large block by itself, and gives back what is free at the heap's end
+    beyond twice the size that counts as large; it learns that size from the largest block that was
+    mapped and freed (mallopt(3), M_MMAP_THRESHOLD). A body of 1 MiB takes some 15 to read, so that a
+    few at a time would have the heap cut, and paged in anew, for each of them. The block here is not
+    written to and takes no memory.
     """
     gc.collect()
     gc.freeze()
