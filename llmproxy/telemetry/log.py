@@ -10,7 +10,8 @@ own trouble: it would go to the same dead place.
 
 The thread renders records. A request's line as JSON is rendered on the loop, where its facts are,
 which takes less than a record and its way through logging would; with it the thread has nothing to
-do but to write, and the two do not quarrel about the interpreter.
+do but to write, and the two do not quarrel about the interpreter. Most requests have one attempt,
+which went well, and their lines differ in a few values: the rest is rendered once and kept.
 
 A supervisor has no thread (it forks) and little to say: it writes each line itself, unless it would
 have to wait.
@@ -32,12 +33,13 @@ from contextlib import suppress
 from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import Any, Literal, TextIO, TypeAlias
+from math import floor
+from typing import Any, Literal, NamedTuple, TextIO, TypeAlias
 
 import orjson
 
 from ..core.errors import AllAttemptsFailed, KeyFault, LLMProxyError, UpstreamStatusError
-from ..core.exchange import Attempt, Cooling, Exchange, Target
+from ..core.exchange import Attempt, Clock, Cooling, Exchange, Outcome, Target
 from ..core.session import Session
 from ..core.usage import Usage
 
@@ -51,6 +53,7 @@ GATHER = 0.05  # seconds: a thread woken for each line costs the loop more than 
 CLOSING = 2.0
 LONGEST_TEXT = 200
 LONGEST_CHAIN = 10
+MOST_KEPT = 256  # of requests' names: a client has a choice of models
 DETAILS = ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks")
 QUEUE_FULL = "queue_full"
 WRITE_FAILED = "write_failed"
@@ -63,6 +66,7 @@ UNPRINTABLE = re.compile(
 QUOTED = re.compile(r"[\s\"=\\\[\]{},]")
 JSON = orjson.OPT_PASSTHROUGH_DATACLASS
 HEAD = ("ts", "level", "logger", "event")
+OK = Outcome.OK  # an enumeration's own look-up takes ten times as long
 DELETE = 0x7F  # of ASCII, the one control character that JSON lets stand
 COLOURS: Mapping[int, str] = {
     logging.DEBUG: "\x1b[2m",
@@ -136,21 +140,35 @@ class EventRecord(logging.LogRecord):
         self.taskName = None  # since Python 3.12
 
 
+class Kept(NamedTuple):
+    """The fields of a request's line, and, of these, its one attempt's and its tokens'."""
+
+    line: dict[str, Any]
+    attempt: dict[str, Any]
+    tokens: dict[str, int]
+
+
 class RequestLog:
     """
     The log's observer: one line for each request that ended.
 
     It is a warning only where an operator can act: a provider refused the gateway's own key or
     account, or a circuit opened. That an address seems wrong is a line of its own, once.
+    `wall` gives Unix time.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        wall: Clock = time.time,  # noqa: TID251  # the clock that is passed unless a test has one
+    ) -> None:
+        self._wall = wall
         self._requests = logging.getLogger(f"{OURS}.request")
         self._keys = logging.getLogger(f"{OURS}.key")
         self._circuits = logging.getLogger(f"{OURS}.circuit")
         self._providers = logging.getLogger(f"{OURS}.provider")
         self._given: set[str] = set()  # advice is given once: it is for the configuration
         self._writer: LogWriter | None = None
+        self._kept: dict[tuple[object, ...], Kept] = {}
 
     def write_to(self, writer: "LogWriter") -> None:
         """
@@ -159,9 +177,16 @@ class RequestLog:
         For a process whose log is all the writer's.
         """
         self._writer = writer if writer.takes_json else None
+        self._kept.clear()
 
     def exchange_finished(self, exchange: Exchange) -> None:
         """Write the request's line; to be called once for each."""
+        writer = self._writer
+        if writer is not None and self._requests.isEnabledFor(logging.INFO):
+            line = self._usual(exchange, writer)
+            if line is not None:
+                writer.put(line)
+                return
         advice = None
         for attempt in exchange.attempts:
             if attempt.error is not None:  # rare, so nothing is called for the others
@@ -170,8 +195,9 @@ class RequestLog:
         level = logging.INFO if advice is None else logging.WARNING
         if not self._requests.isEnabledFor(level):
             return
-        writer = self._writer
-        fields: dict[str, Any] = {} if writer is None else self._head(writer, level)
+        fields: dict[str, Any] = {}
+        if writer is not None:
+            fields = self._head(writer, level, _timestamp(self._wall()))
         _request(exchange, fields)
         if advice is not None:
             fields["advice"] = advice
@@ -180,10 +206,86 @@ class RequestLog:
         else:
             writer.put(_json(fields))
 
-    def _head(self, writer: "LogWriter", level: int) -> dict[str, Any]:
+    def _usual(self, exchange: Exchange, writer: "LogWriter") -> bytes | None:
+        """
+        Give the line of a request with one attempt, which went well; None for any other.
+
+        It is the general way's, byte for byte; what JSON has no words for is left to that.
+        """
+        attempts, principal, ended = exchange.attempts, exchange.principal, exchange.ended
+        if len(attempts) != 1 or principal is None or ended is None:
+            return None
+        attempt = attempts[0]
+        target = attempt.target
+        if (
+            exchange.outcome is not OK
+            or attempt.outcome is not OK
+            or attempt.ended is None
+            or attempt.error is not None
+            or attempt.hedge
+            or exchange.answered_by is not target
+            or exchange.error is not None
+            or exchange.passed_over is not None
+            or exchange.session is not None
+        ):
+            return None
+        usage, first_token = exchange.usage, exchange.first_token
+        kind = (
+            principal.key,
+            exchange.method,
+            exchange.dialect,
+            exchange.model,
+            target.provider,
+            target.model,
+            exchange.stream,
+            exchange.status,
+            usage is None,
+            first_token is None,
+        )
+        try:
+            line, tried, tokens = self._kept.get(kind) or self._keep(kind, exchange, writer)
+            line["ts"] = _timestamp(self._wall())
+            line["id"] = exchange.id
+            line["path"] = exchange.path[:LONGEST_TEXT]
+            tried["ms"] = _ms(attempt.ended - attempt.started)
+            if usage is not None:
+                (
+                    tokens["input"],
+                    tokens["output"],
+                    tokens["cache_read"],
+                    tokens["cache_write"],
+                    tokens["reasoning"],
+                ) = usage
+            if first_token is not None:
+                line["first_token_ms"] = _ms(first_token - exchange.started)
+            line["ms"] = _ms(ended - exchange.started)
+            return _escaped(orjson.dumps(line, option=JSON))
+        except TypeError:
+            return None
+
+    def _keep(self, kind: tuple[object, ...], exchange: Exchange, writer: "LogWriter") -> "Kept":
+        """
+        Make the fields that requests of a kind have in common, to be filled in for each.
+
+        Those next to each other are rendered; raises TypeError where JSON has no words for them.
+        """
+        fields = self._head(writer, logging.INFO, "")
+        _request(exchange, fields)
+        (tried,) = fields["attempts"]
+        tried = _joined(tried, {"target": "ms"})
+        line = _joined(fields, {"level": "id", "key": "path", "dialect": "attempts"})
+        line["attempts"] = [tried]
+        kept = Kept(line, tried, fields.get("tokens", {}))
+        if all(len(name) <= LONGEST_TEXT for name in kind if isinstance(name, str)):
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[kind] = kept
+        return kept
+
+    def _head(self, writer: "LogWriter", level: int, ts: object) -> dict[str, Any]:
         """Give what a line begins with that is rendered here, as a record's would."""
         head: dict[str, Any] = {
-            "ts": _timestamp(time.time()),  # noqa: TID251  # as a record's own
+            "ts": ts,
             "level": "info" if level == logging.INFO else "warning",
             "logger": self._requests.name,
             "event": "request",
@@ -485,6 +587,11 @@ def _json(line: dict[str, Any]) -> bytes:
         text = orjson.dumps(line, default=_opaque, option=JSON)
     except TypeError:  # a key that is no string, a number beyond 64 bits, a lone surrogate, a cycle
         text = _odd_line(line)
+    return _escaped(text)
+
+
+def _escaped(text: bytes) -> bytes:
+    """Make a line of JSON text: what JSON lets stand is escaped too."""
     # nearly all are plain, and that is quickly seen
     if not text.isascii() or DELETE in text:
         text = UNPRINTABLE.sub(_escape, text.decode()).encode()
@@ -594,6 +701,18 @@ def _end(exchange: Exchange, fields: dict[str, Any]) -> None:
         fields["error"] = _reason(exchange.error)
 
 
+def _joined(fields: dict[str, Any], spans: Mapping[str, str]) -> dict[str, Any]:
+    """Render all fields from a span's first up to its end as if they were that first one's value."""
+    names, joined = list(fields), dict(fields)
+    for first, end in spans.items():
+        span = names[names.index(first) : names.index(end)]
+        text = orjson.dumps({name: fields[name] for name in span})
+        joined[first] = orjson.Fragment(text[len(f'{{"{first}":') : -len("}")])
+        for name in span[1:]:
+            del joined[name]
+    return joined
+
+
 def _tokens(usage: Usage) -> dict[str, int]:
     return {
         "input": usage.input_tokens,
@@ -662,15 +781,16 @@ def _ms(seconds: float) -> float:
 
 def _timestamp(created: float) -> str:
     """Give the time in UTC, as ISO 8601 has it, cut to milliseconds."""
-    second = created // 1
+    second = floor(created)
     ms = int((created - second) * 1000 + 0.0005)  # as a float .123 may be .12299999
     if ms == 1000:
         second, ms = second + 1, 0
-    return f"{_second(second)}.{ms:03}Z"
+    # to fill up with zeros takes three times as long
+    return f"{_second(second)}.{ms}Z" if ms >= 100 else f"{_second(second)}.{ms:03}Z"
 
 
 @lru_cache(maxsize=1)  # many lines fall into one second, and one second after another
-def _second(seconds: float) -> str:
+def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 

@@ -10,9 +10,10 @@ import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from copy import copy
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import pytest
 from hypothesis import example, given
@@ -27,8 +28,10 @@ from llmproxy.core.errors import (
 )
 from llmproxy.core.exchange import Attempt, Call, Exchange, Outcome, Principal, Target
 from llmproxy.core.usage import Usage
+from llmproxy.telemetry import log as log_module
 from llmproxy.telemetry.log import (
     CAPACITY,
+    MOST_KEPT,
     DirectWriter,
     EventRecord,
     LogWriter,
@@ -782,3 +785,154 @@ def test_what_names_no_model_has_the_provider_alone_for_its_target(log: Path) ->
 
     assert line["target"] == "openai"
     assert line["attempts"][0]["target"] == "openai"
+
+
+NAMES = st.text(st.characters(codec=None), max_size=8) | st.sampled_from(
+    ["gpt-4", 'm,%b"\\', "\x7f", "\u202e", "\ud800", "\x00\n", "é", "n" * 300]
+)
+TIMES = st.floats(0, 1e5) | st.sampled_from([1e-9, 0.05, 1.1, 12.0, 1e15, 1e19, -1.0])
+COUNTS = st.integers(0, 2**53) | st.sampled_from([-1, 2**63, 2**80])
+
+
+@st.composite
+def ordinary(draw: st.DrawFn) -> Exchange:
+    """Give a request that one attempt answered, or nearly."""
+    target = Target(provider=draw(NAMES), model=draw(NAMES))
+    attempt = Attempt(target, 0.0, ended=draw(TIMES), outcome=Outcome.OK)
+    made = Exchange(
+        draw(st.from_regex(r"req_[0-9a-f]{24}", fullmatch=True) | NAMES),
+        0.0,
+        draw(st.just("/v1/chat/completions") | NAMES),
+        "openai_chat",
+        principal=Principal(key=draw(NAMES)),
+        model=draw(NAMES | st.none()),
+        stream=draw(st.booleans()),
+        attempts=[attempt],
+        answered_by=target,
+        usage=draw(st.none() | st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)),
+        status=draw(st.sampled_from([200, 201, 404])),
+        first_token=draw(st.none() | TIMES),
+        ended=draw(TIMES),
+        outcome=Outcome.OK,
+    )
+    match draw(st.integers(0, 20)):  # what makes it another kind of request
+        case 0:
+            attempt.error = made.error = refused()
+            attempt.outcome = made.outcome = Outcome.FAILED
+        case 1:
+            attempt.hedge = True
+        case 2:
+            made.pass_over(B, ModelNotFound("there is none"))
+        case 3:
+            made.principal = None
+        case 4:
+            made.answered_by = A
+        case 5:
+            made.attempts.append(Attempt(B, 0.0))
+        case 6:
+            made.outcome = Outcome.CLIENT_GONE
+        case 7:
+            made.ended = attempt.ended = None
+        case _:
+            pass
+    return made
+
+
+def like(one: Exchange) -> list[Exchange]:
+    """Give the request, and others that differ from it in one fact."""
+    return [
+        one,
+        replace(one, status=206),
+        replace(one, stream=not one.stream),
+        replace(one, method="PUT"),
+        replace(one, dialect="gemini"),
+        replace(one, answered_by=B),
+        replace(one, usage=Usage(1, 2, 3, 4, 5) if one.usage is None else None),
+        replace(one, first_token=0.5 if one.first_token is None else None),
+    ]
+
+
+class Taken:
+    """What takes a worker's lines as they are."""
+
+    takes_json = True
+
+    def __init__(self, worker: int | None) -> None:
+        self.worker = worker
+        self.lines: list[bytes] = []
+
+    def put(self, line: bytes) -> bool:
+        self.lines.append(line)
+        return True
+
+
+@contextmanager
+def requests_log(
+    wall: float = 1.0, worker: int | None = None
+) -> Iterator[tuple[RequestLog, list[bytes]]]:
+    """Give a log of requests, and the lines that go past logging."""
+    taken, log = Taken(worker), RequestLog(lambda: wall)
+    log.write_to(cast("LogWriter", taken))
+    logger = logging.getLogger("llmproxy")
+    logger.setLevel(logging.INFO)
+    try:
+        yield log, taken.lines
+    finally:
+        logger.setLevel(logging.NOTSET)
+
+
+class Records(logging.Handler):
+    """What takes records, and renders them as a writer does."""
+
+    def __init__(self, wall: float, worker: int | None) -> None:
+        super().__init__()
+        self.wall, self.worker = wall, worker
+        self.lines: list[bytes] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.created = self.wall
+        self.lines.append(json_line(record, worker=self.worker))
+
+
+@given(
+    ordinary(),
+    st.floats(1.6e9, 1.9e9) | st.sampled_from([1767225599.0, 1767225599.9999998, 1767225600.001]),
+    st.none() | st.integers(1, 9),
+)
+def test_a_usual_request_has_the_line_that_its_record_would_have(
+    finished: Exchange, wall: float, worker: int | None
+) -> None:
+    handler = Records(wall, worker)
+    logging.getLogger("llmproxy").addHandler(handler)
+    try:
+        with requests_log(wall, worker) as (log, seen):
+            for one in (*like(finished), finished):
+                log.exchange_finished(one)
+                RequestLog().exchange_finished(one)
+    finally:
+        logging.getLogger("llmproxy").removeHandler(handler)
+
+    assert seen == handler.lines
+
+
+def test_what_usual_requests_have_in_common_is_rendered_once_and_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rendered: list[Exchange] = []
+
+    def count(exchange: Exchange, fields: dict[str, Any]) -> None:
+        rendered.append(exchange)
+        render(exchange, fields)
+
+    render = log_module._request
+    monkeypatch.setattr(log_module, "_request", count)
+
+    def finished(number: int) -> Exchange:
+        return exchange(model=f"m{number}", attempts=exchange().attempts[1:])
+
+    with requests_log() as (log, seen):
+        for number in (1, 1, *range(MOST_KEPT + 1), MOST_KEPT, 1):
+            log.exchange_finished(finished(number))
+
+    assert len(seen) == MOST_KEPT + 5
+    assert len(rendered) == 1 + MOST_KEPT + 1  # all models, and the first again, once forgotten
