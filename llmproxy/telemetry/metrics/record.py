@@ -10,14 +10,15 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from math import inf
-from operator import attrgetter
 
 from aioprometheus.collectors import Registry
 
 from ...core.errors import AllAttemptsFailed, Busy, KeyFault
 from ...core.exchange import Attempt, Clock, Cooling, Exchange, Outcome
+from ...core.session import Session
 from ...core.usage import Usage
 from ...host.memory import Host
 from . import families
@@ -25,7 +26,7 @@ from .exposition import Exposition
 from .families import FAMILIES
 from .ledger import BUSY, Ledger
 from .runtime import Runtime
-from .series import Counted, Exemplar, Observed, Read, Samples, clean
+from .series import Buckets, Counted, Exemplar, Observed, Read, Samples, clean
 
 UNKNOWN = "unknown"
 OTHER = "other"
@@ -42,19 +43,36 @@ OUTCOMES: Mapping[Outcome, str] = {
     Outcome.SUPERSEDED: "superseded",
     Outcome.INTERNAL: "internal",
 }
+OK = Outcome.OK  # an enumeration's own look-up takes ten times as long
 CLOSE_CODES = range(1000, 1015)
 HEDGE_OUTCOMES = ("won", "lost", "failed", "cancelled")
-TOKEN_KINDS: tuple[tuple[str, Callable[[Usage], int]], ...] = (
-    ("input", attrgetter("input_tokens")),
-    ("output", attrgetter("output_tokens")),
-    ("cache_read", attrgetter("cache_read_input_tokens")),
-    ("cache_write", attrgetter("cache_write_input_tokens")),
-    ("reasoning", attrgetter("reasoning_output_tokens")),
-)
+TOKEN_KINDS = ("input", "output", "cache_read", "cache_write", "reasoning")  # in Usage's order
 # https://www.w3.org/TR/trace-context/#traceparent-header
 TRACEPARENT = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
 )
+
+
+@dataclass(slots=True)
+class Answered:
+    """What counts a provider's attempts that went well: the places, and the seconds of each."""
+
+    in_flight: int
+    count: int
+    duration: Buckets
+
+
+@dataclass(slots=True)
+class Finished:
+    """
+    What counts the requests of one provider, status and model.
+
+    `tokens` has the places of `TOKEN_KINDS`, None until there are tokens of the kind.
+    """
+
+    count: int
+    duration: Buckets
+    tokens: list[int | None]
 
 
 class Metrics:
@@ -81,6 +99,8 @@ class Metrics:
         registry = Registry()
         self._ledger = ledger = Ledger(FAMILIES, host)
         self._numbers = ledger.numbers
+        self._answered: dict[str, Answered] = {}
+        self._finished: dict[tuple[str, str, str], Finished] = {}
         self._providers: tuple[str, ...] = ()
         self._max_models = 0
         self._circuits = circuits
@@ -147,7 +167,7 @@ class Metrics:
         for model, provider in hedged:
             for outcome in HEDGE_OUTCOMES:
                 self._hedges.add((provider, outcome), 0)
-            for kind, _ in TOKEN_KINDS if model is not None else ():
+            for kind in TOKEN_KINDS if model is not None else ():
                 self._hedge_waste.add((provider, model or "", kind), 0)
 
     def attempt_started(self, exchange: Exchange, attempt: Attempt) -> None:
@@ -157,7 +177,11 @@ class Metrics:
         A hedge has a record of its own, in which it is the first.
         """
         target = attempt.target
-        self._in_flight.add((target.provider,))
+        series = self._answered.get(target.provider)
+        if series is None:
+            self._in_flight.add((target.provider,))
+        else:
+            self._numbers[series.in_flight] += 1
         if len(exchange.attempts) > 1:
             before = exchange.attempts[-2].target
             if before == target:
@@ -168,6 +192,12 @@ class Metrics:
     def attempt_ended(self, exchange: Exchange, attempt: Attempt) -> None:
         """Count an attempt that ended, in whichever way."""
         provider = attempt.target.provider
+        if attempt.outcome is OK and attempt.ended is not None:
+            series = self._answered.get(provider) or self._bind_answered(provider)
+            self._numbers[series.in_flight] -= 1
+            self._numbers[series.count] += 1
+            series.duration.observe(_span(attempt.started, attempt.ended))
+            return
         self._in_flight.add((provider,), -1)
         labels = (provider, OUTCOMES[attempt.outcome or Outcome.INTERNAL])
         self._attempts.add(labels)
@@ -180,29 +210,26 @@ class Metrics:
         status = status_of(exchange)
         model = self._model(exchange)
         ended = exchange.started if exchange.ended is None else exchange.ended
-        self._requests.add((provider, status, model))
-        duration = self._request_duration.at((provider, status))
+        labels = (provider, status, model)
+        series = self._finished.get(labels) or self._bind_finished(labels)
+        self._numbers[series.count] += 1
         seconds = _span(exchange.started, ended)
-        duration.observe(seconds)
+        series.duration.observe(seconds)
         trace_id = exchange.traceparent and trace_id_of(exchange.traceparent)
         if trace_id:
-            duration.show(Exemplar(trace_id, seconds, self._wall()))
+            series.duration.show(Exemplar(trace_id, seconds, self._wall()))
         if exchange.streamed and exchange.first_token is not None:
             self._stream(exchange, exchange.first_token, (provider, model), trace_id)
         if exchange.error is not None:
             self._count_refusal(exchange.error)
         if len(exchange.attempts) > 1:
             self._count_hedge(exchange, model)
-        if exchange.session is not None and exchange.session.closed_by is not None:
-            code = exchange.session.code or 0
-            known = str(code) if code in CLOSE_CODES else OTHER
-            self._closes.add((provider, exchange.session.closed_by, known))
+        if exchange.session is not None:
+            self._count_close(exchange.session, provider)
         if exchange.skipped:
             self._skipped.add((provider,), exchange.skipped)
         if exchange.usage is not None:
-            for kind, count in TOKEN_KINDS:
-                if (tokens := count(exchange.usage)) > 0:
-                    self._tokens.add((provider, model, kind), tokens)
+            self._count_tokens(exchange.usage, series.tokens, (provider, model))
 
     def circuit_changed(self, provider: str, to: str) -> None:
         """Count a circuit of the provider that became `closed`, `open` or `half_open`."""
@@ -239,6 +266,23 @@ class Metrics:
             self._runtime.scraped()
             return bytes(page), content_type
 
+    def _bind_answered(self, provider: str) -> Answered:
+        labels = (provider, OUTCOMES[OK])
+        series = self._answered[provider] = Answered(
+            self._in_flight.place((provider,)),
+            self._attempts.place(labels),
+            self._attempt_duration.at(labels),
+        )
+        return series
+
+    def _bind_finished(self, labels: tuple[str, str, str]) -> Finished:
+        series = self._finished[labels] = Finished(
+            self._requests.place(labels),
+            self._request_duration.at(labels[:2]),
+            [None] * len(TOKEN_KINDS),
+        )
+        return series
+
     def _stream(
         self, exchange: Exchange, first: float, labels: tuple[str, str], trace_id: str | None
     ) -> None:
@@ -248,7 +292,7 @@ class Metrics:
         if trace_id:
             series.show(Exemplar(trace_id, seconds, self._wall()))
         tokens = exchange.usage.output_tokens if exchange.usage is not None else 0
-        if exchange.outcome is Outcome.OK and exchange.last_chunk is not None and tokens > 1:
+        if exchange.outcome is OK and exchange.last_chunk is not None and tokens > 1:
             mean = _span(first, exchange.last_chunk) / (tokens - 1)
             self._per_token.at(labels).observe(mean)
 
@@ -329,9 +373,25 @@ class Metrics:
             usage = attempt.usage
             if usage is None and exchange.usage is not None:
                 usage = Usage(input_tokens=exchange.usage.input_tokens)
-            for kind, count in TOKEN_KINDS:
-                if usage is not None and (tokens := count(usage)) > 0:
+            for kind, tokens in zip(TOKEN_KINDS, usage or (), strict=False):
+                if tokens > 0:
                     self._hedge_waste.add((attempt.target.provider, model, kind), tokens)
+
+    def _count_tokens(
+        self, usage: Usage, places: list[int | None], labels: tuple[str, str]
+    ) -> None:
+        for number, tokens in enumerate(usage):
+            if tokens > 0:
+                place = places[number]
+                if place is None:
+                    place = places[number] = self._tokens.place((*labels, TOKEN_KINDS[number]))
+                self._numbers[place] += tokens
+
+    def _count_close(self, session: Session, provider: str) -> None:
+        if session.closed_by is not None:
+            code = session.code or 0
+            known = str(code) if code in CLOSE_CODES else OTHER
+            self._closes.add((provider, session.closed_by, known))
 
     def _count_lost(self) -> None:
         for reason, count in self._lines_lost().items():
@@ -361,7 +421,7 @@ class Metrics:
             self._failovers.add((source, to), 0)
         for (model, provider), status in product(models, STATUSES):
             self._requests.add((provider, status, model), 0)
-        for (model, provider), (kind, _) in product(models, TOKEN_KINDS):
+        for (model, provider), kind in product(models, TOKEN_KINDS):
             self._tokens.add((provider, model, kind), 0)
 
 
@@ -434,7 +494,7 @@ def provider_of(exchange: Exchange) -> str:
 
 def status_of(exchange: Exchange) -> str:
     """Name how the request ended, in the words of the dashboards."""
-    if exchange.outcome is Outcome.OK and exchange.status < 400:
+    if exchange.outcome is OK and exchange.status < 400:
         return "success"
     if exchange.outcome is Outcome.CLIENT_GONE or exchange.outcome is Outcome.EXPIRED:
         return "cancelled"

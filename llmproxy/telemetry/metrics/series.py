@@ -133,8 +133,15 @@ class Counted:
         """Add to the series, which starts at 0; `amount` may be 0, to show that it exists."""
         place = self._places.get(labels)
         if place is None:
-            place = self._places[labels] = self._ledger.open(self._family, clean(labels))
+            place = self.place(labels)
         self._numbers[place] += amount
+
+    def place(self, labels: tuple[str, ...]) -> int:
+        """Give where in the ledger's numbers the series stands; it exists from then on."""
+        place = self._places.get(labels)
+        if place is None:
+            place = self._places[labels] = self._ledger.open(self._family, clean(labels))
+        return place
 
     def own(self, labels: tuple[str, ...]) -> float:
         """Give this process's part of the series."""

@@ -583,6 +583,29 @@ def test_a_later_version_of_traceparent_may_say_more() -> None:
     assert b"trace_id" in page(made, OPENMETRICS)
 
 
+def test_a_series_whose_labels_were_not_known_appears_when_it_is_counted() -> None:
+    made = metrics()
+    elsewhere = Target(provider="new", model="m")
+    new = Route(model="other-name", targets=(elsewhere,), configured=True)
+
+    def shown(family: str) -> dict[str, float]:
+        """Give the new provider's series, with their values, by the last of their labels."""
+        return {
+            dict(pairs).get("kind") or dict(pairs)["outcome"]: value
+            for (name, pairs), value in numbers(made).samples.items()
+            if name == family and ("provider", "new") in pairs
+        }
+
+    assert shown("llm_tokens_total") == shown("llm_attempts_total") == {}
+    play(made, exchange(elsewhere, route=new, usage=Usage(input_tokens=3)))
+    assert shown("llm_tokens_total") == {"input": 3}
+    play(made, exchange(elsewhere, route=new, usage=Usage(4, reasoning_output_tokens=2)))
+
+    assert shown("llm_tokens_total") == {"input": 7, "reasoning": 2}
+    assert shown("llm_attempts_total") == {"ok": 2}
+    assert numbers(made).value("llm_requests_in_flight", provider="new") == 0
+
+
 def test_two_observers_share_nothing() -> None:
     first, second = metrics(), metrics()
 
