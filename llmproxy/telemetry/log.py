@@ -782,7 +782,7 @@ def _ms(seconds: float) -> float:
 def _timestamp(created: float) -> str:
     """Give the time in UTC, as ISO 8601 has it, cut to milliseconds."""
     second = floor(created)
-    ms = int((created - second) * 1000 + 0.0005)  # as a float .123 may be .12299999
+    ms = floor((created - second) * 1000 + 0.0005)  # as a float .123 may be .12299999
     if ms == 1000:
         second, ms = second + 1, 0
     # to fill up with zeros takes three times as long
