@@ -27,6 +27,7 @@ from llmproxy.core.errors import (
     UpstreamStatusError,
 )
 from llmproxy.core.exchange import Attempt, Call, Exchange, Outcome, Principal, Target
+from llmproxy.core.session import Session
 from llmproxy.core.usage import Usage
 from llmproxy.telemetry import log as log_module
 from llmproxy.telemetry.log import (
@@ -796,10 +797,10 @@ COUNTS = st.integers(0, 2**53) | st.sampled_from([-1, 2**63, 2**80])
 
 @st.composite
 def ordinary(draw: st.DrawFn) -> Exchange:
-    """Give a request that one attempt answered, or nearly."""
+    """Give a request that one attempt answered."""
     target = Target(provider=draw(NAMES), model=draw(NAMES))
     attempt = Attempt(target, 0.0, ended=draw(TIMES), outcome=Outcome.OK)
-    made = Exchange(
+    return Exchange(
         draw(st.from_regex(r"req_[0-9a-f]{24}", fullmatch=True) | NAMES),
         0.0,
         draw(st.just("/v1/chat/completions") | NAMES),
@@ -815,27 +816,6 @@ def ordinary(draw: st.DrawFn) -> Exchange:
         ended=draw(TIMES),
         outcome=Outcome.OK,
     )
-    match draw(st.integers(0, 20)):  # what makes it another kind of request
-        case 0:
-            attempt.error = made.error = refused()
-            attempt.outcome = made.outcome = Outcome.FAILED
-        case 1:
-            attempt.hedge = True
-        case 2:
-            made.pass_over(B, ModelNotFound("there is none"))
-        case 3:
-            made.principal = None
-        case 4:
-            made.answered_by = A
-        case 5:
-            made.attempts.append(Attempt(B, 0.0))
-        case 6:
-            made.outcome = Outcome.CLIENT_GONE
-        case 7:
-            made.ended = attempt.ended = None
-        case _:
-            pass
-    return made
 
 
 def like(one: Exchange) -> list[Exchange]:
@@ -849,6 +829,18 @@ def like(one: Exchange) -> list[Exchange]:
         replace(one, answered_by=B),
         replace(one, usage=Usage(1, 2, 3, 4, 5) if one.usage is None else None),
         replace(one, first_token=0.5 if one.first_token is None else None),
+        replace(one, principal=None),
+        replace(one, ended=None),
+        replace(one, outcome=Outcome.CLIENT_GONE),
+        replace(one, error=refused()),
+        replace(one, passed_over=[(B, ModelNotFound("there is none"))]),
+        replace(one, session=Session(closed_by="client", code=1000)),
+        replace(one, attempts=[]),
+        replace(one, attempts=[*one.attempts, Attempt(B, 0.0)]),
+        replace(one, attempts=[replace(one.attempts[0], hedge=True)]),
+        replace(one, attempts=[replace(one.attempts[0], ended=None)]),
+        replace(one, attempts=[replace(one.attempts[0], outcome=Outcome.INTERNAL)]),
+        replace(one, attempts=[replace(one.attempts[0], error=refused())]),
     ]
 
 
