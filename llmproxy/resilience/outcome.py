@@ -5,6 +5,8 @@ import asyncio
 from ..core.errors import DeadlineExceeded, LLMProxyError, Superseded
 from ..core.exchange import Outcome
 
+OK = Outcome.OK  # an enumeration's own look-up takes ten times as long
+
 
 def outcome_of(error: BaseException | None) -> Outcome:
     """
@@ -15,7 +17,7 @@ def outcome_of(error: BaseException | None) -> Outcome:
     runs out is neither a failure nor the client leaving, though as much its own doing.
     """
     if error is None:
-        return Outcome.OK
+        return OK
     if isinstance(error, (asyncio.CancelledError, ConnectionError)):
         return Outcome.CLIENT_GONE
     if isinstance(error, DeadlineExceeded):

@@ -88,7 +88,7 @@ def observing(services: Services, via: str) -> Middleware:
             if of_api:
                 exchange.ended = time.monotonic()
                 exchange.outcome = outcome_of(exchange.error)
-                if exchange.outcome is Outcome.CLIENT_GONE:
+                if exchange.error is not None and exchange.outcome is Outcome.CLIENT_GONE:
                     exchange.status = CLIENT_CLOSED
                 _tell(observers, exchange)
                 lifecycle.ended(exchange)
