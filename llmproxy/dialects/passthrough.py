@@ -14,7 +14,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -37,7 +37,7 @@ TAIL_BYTES = 64 * 1024
 
 # `"usage":null` comes in each chunk of an OpenAI stream; only an object is worth keeping.
 OBJECT = re.compile(rb"\s*:\s*(?=\{)")
-PLAIN = Event("", b"")  # what a plain body comes in
+PLAIN: Final = Event("", b"")  # what a plain body comes in
 
 
 def with_model(call: Call, model: str) -> bytes:

@@ -12,6 +12,7 @@ def fields_of(headers: Mapping[str, str]) -> str:
     """
     if not headers:
         return ""
+    # between as many fields there is one break less
     text = "\r\n".join(map(": ".join, headers.items()))
     if text.count("\n") >= len(headers) or text.count("\r") >= len(headers):
         raise ValueError("a header holds a line break")

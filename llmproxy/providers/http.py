@@ -89,7 +89,8 @@ class HttpProvider:
         self._kind_name = config.kind
         self._spoken = _spoken(kind, config)
         self._base = (config.base_url or kind.base_url).rstrip("/")
-        self._urls = {path: self._url(path) for path in kind.paths.values()}
+        paths = (*kind.paths.values(), *kind.stream_paths.values(), *kind.count_paths.values())
+        self._urls = {path: self._url(path) for path in paths if "{" not in path}
         self._further = frozenset(header.lower() for header in config.forward_headers)
         self._defaults = {"accept": "*/*", **kind.fixed, "user-agent": f"llmproxy/{__version__}"}
         self._ours = {

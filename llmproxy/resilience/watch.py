@@ -24,7 +24,7 @@ PERIOD = 0.25
 
 class Watches:
     """
-    Sweeps the watches of the running loop's tasks.
+    Sweeps the watches of one loop's tasks, the one that runs when the first is added.
 
     `time` is the monotonic clock, in seconds: the loop's own is rounded to milliseconds under
     uvloop, too coarse for the durations that are counted by it.
@@ -32,7 +32,7 @@ class Watches:
 
     def __init__(self) -> None:
         self.time = time.monotonic
-        self.loop: asyncio.AbstractEventLoop | None = None  # known from the first sweep on
+        self.loop: asyncio.AbstractEventLoop | None = None  # from the first watch on
         self.next_sweep = inf
         self._watched: set[Watch] = set()
 

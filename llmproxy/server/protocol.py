@@ -13,7 +13,8 @@ buffers behind a slow reader are small: without `SO_SNDBUF` the kernel alone tak
 connection.
 
 aiohttp is pinned to a minor version, for here its private names are used: those of its protocol's
-state, `_ErrInfo` for what is answered without a request, and the timer of a body's reader.
+state, `_ErrInfo` for what is answered without a request, and of a body's reader its timer and what it
+holds.
 """
 
 import asyncio
@@ -322,7 +323,11 @@ def _dialect_of(head: bytes) -> str:
 
 
 def take_whole(content: StreamReader) -> bytes:
-    """Give all of a body that has come to its end; `read_nowait` takes ten times as long."""
+    """
+    Give all of a body that has come to its end and of which nothing has been read.
+
+    `read_nowait` does the same by way of four calls.
+    """
     if content is EMPTY_PAYLOAD:
         return b""
     if content._exception is not None:  # noqa: SLF001

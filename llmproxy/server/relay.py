@@ -40,6 +40,8 @@ def relay(
     """
     Send the reply on; gives the finished response, or raises ConnectionError when it was cut.
 
+    It begins when it is called, and what it returns must be awaited at once.
+
     `timeouts` are the provider's for this model; `beat` keeps a stream alive, and may have sent
     the head already.
     An answer that broke off is noted in `exchange.error`.
@@ -54,10 +56,10 @@ def relay(
         return send_whole(request, reply.status, _headers(exchange, reply), reply.first)
     let_go(request)
     response = take_over(request) if gone else _response(exchange, reply)
-    return _relayed(request, response, exchange, reply, timeouts, beat=beat)
+    return _in_parts(request, response, exchange, reply, timeouts, beat=beat)
 
 
-async def _relayed(
+async def _in_parts(
     request: web.Request,
     response: web.StreamResponse,
     exchange: Exchange,

@@ -66,7 +66,7 @@ class LeanAnswer:
     headers: Mapping[str, str]
     read: Callable[[], Awaitable[bytes]]
     flow: Flow | None
-    whole: Callable[[int], bytes | None]
+    whole: Callable[[int], bytes | None] | None
 
     def __init__(self, wire: "Wire", opened: asyncio.Future[None]) -> None:
         self._wire = wire
@@ -141,9 +141,8 @@ class Body(StreamReader):
         """Give all there is, if that is all there will be and no more than `limit` bytes."""
         if not self._eof or self._size > limit or self._exception is not None:
             return None
-        buffer = self._buffer
-        data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
-        buffer.clear()
+        data = b"".join(self._buffer)
+        self._buffer.clear()
         self._size = 0
         return data
 
@@ -328,7 +327,7 @@ class Wire(ResponseHandler):
             answer.status = message.code
             answer.headers = message.headers
             if body is EMPTY_PAYLOAD:
-                answer.flow, answer.whole = None, _nothing
+                answer.flow = answer.whole = None
             else:
                 body.__class__ = Body
                 assert isinstance(body, Body)
@@ -385,11 +384,6 @@ class Wire(ResponseHandler):
         """Resume only where anything was ever paused: aiohttp calls this after each read."""
         if self.was_paused:
             super().resume_reading(resume_parser)
-
-
-def _nothing(_: int) -> bytes:
-    """Give the body of an answer that has none."""
-    return b""
 
 
 def start(method: str, url: str, *, proxied: bool) -> str:

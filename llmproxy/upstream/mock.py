@@ -78,7 +78,7 @@ class MockUpstream:
 
 
 class _MockAnswer:
-    flow = None
+    flow = whole = None
 
     def __init__(
         self, status: int, headers: Mapping[str, str], parts: AsyncGenerator[bytes, None]
@@ -89,10 +89,6 @@ class _MockAnswer:
 
     async def read(self) -> bytes:
         return await anext(self._parts, b"")
-
-    def whole(self, limit: int) -> bytes | None:
-        """Give nothing: it is to be read."""
-        return None
 
     def close(self) -> None:
         """Nothing is held: the generator ends with its last reference."""

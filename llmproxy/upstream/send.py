@@ -33,8 +33,9 @@ class Answer(Protocol):
 
     Whoever has read the headers lets them go, by an empty mapping in their place: a stream lives
     on for long. `read` gives the bytes that have come, `b""` at the end; it raises `WIRE_ERRORS`.
-    `whole` gives the body, which is read with that, where all has come and is no more than so many
-    bytes, else None. `flow`, where there is one, hands what comes to a function for as long as that returns True, and
+    `whole`, where there is one, gives at once what `read` would, if all has come and is no more than
+    so many bytes; else None, and all is still to be read.
+    `flow`, where there is one, hands what comes to a function for as long as that returns True, and
     whoever called it reads on from where it returned; it raises the same, and what that raises.
     """
 
@@ -47,7 +48,7 @@ class Answer(Protocol):
     @property
     def flow(self) -> Flow | None: ...
     @property
-    def whole(self) -> Callable[[int], bytes | None]: ...
+    def whole(self) -> Callable[[int], bytes | None] | None: ...
 
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else break it."""

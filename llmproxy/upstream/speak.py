@@ -194,7 +194,8 @@ class Speaker:
         passes: bool,
     ) -> Reply:
         limit = self._limits.answer
-        if (body := answer.whole(limit)) is None:
+        body = None if answer.whole is None else answer.whole(limit)
+        if body is None:
             flows = passes and _framed(answer.headers)
             try:
                 body, whole = await collect(answer, COLLECTED if flows else limit)
@@ -233,10 +234,10 @@ class Speaker:
             streamed=False,
             length=_length(answer.headers),
             first=first,
-            rest=self._rest(answer, exchange.attempts[-1], held, tail),
+            rest=self._rest_of_large(answer, exchange.attempts[-1], held, tail),
         )
 
-    async def _rest(
+    async def _rest_of_large(
         self, answer: Answer, attempt: Attempt, held: bytes, tail: PlainTail
     ) -> AsyncGenerator[bytes, None]:
         pass_on = self._provider.mask.pass_on

@@ -32,7 +32,7 @@ from yarl import URL
 from ..config.schema import ProviderConfig
 from ..core.errors import LLMProxyError
 from ..core.exchange import HttpRequest, Upload
-from ..framing.http_head import text_of
+from ..framing.http_head import fields_of
 from .lean import HEAD_LINE, MOST_INTERIM, READ_BUFFER
 from .pool import tls_context
 from .send import LOST, WIRE_ERRORS, ours
@@ -69,7 +69,7 @@ class StockAnswer:
 
     status: int
     headers: Mapping[str, str]
-    flow = None
+    flow = whole = None
 
     def __init__(self, content: StreamReader, wire: "StockWire | None" = None) -> None:
         self._content = content
@@ -90,10 +90,6 @@ class StockAnswer:
         if self._lost:
             return self._left()
         return await self._more() or self._left()
-
-    def whole(self, limit: int) -> bytes | None:
-        """Give nothing: it is to be read."""
-        return None
 
     def lost(self, *, cut: bool) -> None:
         """Hold what has come: the connection is lost, and aiohttp will give nothing any more."""
@@ -273,7 +269,7 @@ class StockUpstream:
 
     async def send(self, request: HttpRequest, connect: float | None = None) -> StockAnswer:
         """Send, and wait for the answer's head; see `HttpUpstream.send`."""
-        text_of([*map(": ".join, request.fields.items())])  # refuses line breaks
+        fields_of(request.fields)  # refuses line breaks
         trial = Trial(new=request.once)
         connected = ClientTimeout(total=None, connect=connect)
         try:

@@ -166,9 +166,14 @@ async def test_a_client_that_does_not_read_a_plain_answer_is_dropped_too(
     assert numbers.value("llm_requests_total", provider="p", status="cancelled", model="gpt-4") == 1
 
 
-async def test_a_client_that_reads_no_error_is_dropped(start: Start, first: Provider) -> None:
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/v1/chat/completions"), ("GET", "/metrics")]
+)
+async def test_a_client_that_reads_no_error_or_page_is_dropped(
+    start: Start, first: Provider, method: str, path: str
+) -> None:
     gateway = await start(one(first) + '\n[timeouts]\nclient_stall = "200ms"\n')
-    many = request("POST", "/v1/v1/chat/completions", b"{}", {}) * 4000
+    many = request(method, path, b"{}", {}) * 4000
 
     async with Client(gateway.port, receive_buffer=4096) as client:
         with pytest.raises(ConnectionError):

@@ -19,7 +19,7 @@ DIALECT: Final = "openai_chat"
 END_MARK: Final = b"[DONE]"
 USAGE: Final = b'"usage"'
 PING: Final = b": ping\n\n"
-CACHED: Final = frozenset({"prompt_cache_hit_tokens", "cached_tokens"})  # DeepSeek's and Kimi's
+CACHED: Final = ("prompt_cache_hit_tokens", "cached_tokens")  # DeepSeek's and Kimi's
 
 
 def opening(event: Event, body: Any) -> Opening:
@@ -80,8 +80,9 @@ def usage(counts: Json) -> Usage | None:
     if prompt and isinstance(prompt, dict):
         cached = count(prompt.get("cached_tokens"))
         cache_written = count(prompt.get("cache_write_tokens"))
-    if not (cached or CACHED.isdisjoint(counts)):
-        cached = max(count(counts.get(name)) for name in CACHED)
+    for name in () if cached else CACHED:
+        if name in counts:
+            cached = cached or count(counts[name])
     if said and isinstance(said, dict):
         reasoning = count(said.get("reasoning_tokens"))
     if reasoning and count(counts.get("total_tokens")) == read + written + reasoning:

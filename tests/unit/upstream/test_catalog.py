@@ -17,7 +17,7 @@ LIST = b'{"data": [{"id": "m1"}, {"id": "m2"}, {"no": "id"}]}'
 class Said:
     """An answer whose body comes in one read."""
 
-    flow = None
+    flow = whole = None
 
     def __init__(self, body: bytes, status: int = 200) -> None:
         self.status = status
@@ -31,9 +31,6 @@ class Said:
 
     async def _read(self) -> bytes:
         return self._parts.pop() if self._parts else b""
-
-    def whole(self, limit: int) -> bytes | None:
-        return None
 
     def close(self) -> None:
         self.closed = True

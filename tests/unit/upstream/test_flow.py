@@ -164,3 +164,48 @@ async def test_more_than_is_to_be_held_is_left_to_be_read(
     await flow
 
     assert b"".join(taken.parts) + await whole(answered) == large
+
+
+async def test_a_body_that_came_with_its_head_is_taken_at_once(
+    provider: Provider, upstream: Upstream, asked: Ask
+) -> None:
+    provider.then([CHUNKED + chunk(b"a") + chunk(b"b") + LAST_CHUNK], answer(b"next"))
+
+    answered = await upstream.send(asked())
+
+    assert answered.whole is not None
+    assert answered.whole(1) is None  # it is more, and still to be read
+    assert answered.whole(2) == b"ab"
+    assert await answered.read() == b""
+    assert await whole(await upstream.send(asked())) == b"next"
+    assert provider.connections == 1
+
+
+async def test_what_is_over_the_limit_is_left_to_be_read(
+    provider: Provider, upstream: Upstream, asked: Ask
+) -> None:
+    provider.then(answer(b"abc"))
+
+    answered = await upstream.send(asked())
+
+    assert answered.whole is not None
+    assert answered.whole(2) is None
+    assert await whole(answered) == b"abc"
+
+
+@pytest.mark.parametrize("how", BROKEN.values(), ids=BROKEN.keys())
+async def test_half_a_body_is_not_taken_for_a_whole_one(
+    provider: Provider, upstream: Upstream, asked: Ask, how: bytes | End
+) -> None:
+    on = asyncio.Event()
+    provider.then([CHUNKED + chunk(b"a"), on, how, End.HANG])
+    answered = await upstream.send(asked())
+
+    assert answered.whole is not None
+    assert answered.whole(100) is None
+    on.set()
+    assert await answered.read() == b"a"
+    with pytest.raises(WIRE_ERRORS):
+        await answered.read()
+    assert answered.whole(100) is None
+    answered.close()
