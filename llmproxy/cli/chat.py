@@ -142,7 +142,7 @@ model, number of attempts and the request's id, under which the gateway's log ha
     epilog=f"""\
 examples:
   llmproxy chat gpt-4 'Say hello'
-  llmproxy chat anthropic/claude-sonnet-4-5 - < question.txt
+  llmproxy chat anthropic/claude-sonnet-5-5 - < question.txt
   {KEY_VARIABLE}=... llmproxy chat gpt-4 hi --url https://llm.example.com
 
 exit status:

@@ -364,7 +364,7 @@ ROWS: tuple[Row, ...] = (
         fault="no answer within `timeouts.total`",
         moment=Moment.BEFORE_HEAD,
         says=(End.HANG,),
-        limits={"timeouts.total": "60ms"},
+        limits={"timeouts.total": "150ms"},
         seen=LATE,
         judged=BROKEN,
     ),
