@@ -32,6 +32,7 @@ from .headers import ID_HEADERS, route_headers
 from .pulse import EARLY
 from .relay import abort, stalled
 from .services import EXCHANGE, Services
+from .whole import pieces_of
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def observing(services: Services, via: str) -> Middleware:
                 response = _error_response(request, exchange, refusal)
             if not response.prepared:
                 exchange.status = response.status
-                patience = plan.config.timeouts.client_stall
+                patience = plan.config.timeouts.client_stall * pieces_of(response)
                 with Watch(watches) as exchange.watch:
                     exchange.watch.until(time.monotonic() + patience, stalled)
                     await response.prepare(request)

@@ -24,9 +24,8 @@ from ..core.reply import Reply
 from .head import let_go
 from .headers import ID_HEADERS, STREAM_HEADERS, route_headers
 from .pulse import Beat, take_over
-from .whole import send_whole
+from .whole import PIECE, send_whole
 
-PIECE = 64 * 1024  # bytes that are written in one go
 LINGER = 1.0  # seconds that a provider has to end its answer after the terminal event
 
 

@@ -15,6 +15,8 @@ from aiohttp.helpers import rfc822_formatted_time
 
 from ..framing.http_head import fields_of
 
+PIECE: Final = 64 * 1024  # bytes that are written in one go, and that a client has its time for
+
 
 class _Sent(web.StreamResponse):
     """Stands for an answer that has gone out: aiohttp finds nothing left to do."""
@@ -64,6 +66,12 @@ async def send_whole(
     if transport.get_write_buffer_size():
         await request.writer.drain()
     return SENT
+
+
+def pieces_of(response: web.StreamResponse) -> int:
+    """Give how many pieces a response has that is not sent yet, a begun one included."""
+    body = response.body if isinstance(response, web.Response) else None
+    return 1 + (len(body) // PIECE if isinstance(body, bytes) else 0)
 
 
 PHRASES: Mapping[int, str] = {status.value: status.phrase for status in HTTPStatus}

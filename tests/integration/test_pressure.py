@@ -181,6 +181,25 @@ async def test_a_client_that_reads_no_error_or_page_is_dropped(
                 await client.send(many)
 
 
+async def test_a_page_that_is_read_slowly_but_steadily_arrives(
+    start: Start, first: Provider
+) -> None:
+    many = "".join(model(f"m{number}", "first/x") for number in range(1500))
+    gateway = await start(one(first) + many + '\n[timeouts]\nclient_stall = "200ms"\n')
+    async with Client(gateway.port, receive_buffer=8192) as client:
+        await client.send(request("GET", "/metrics", b"", {}))
+        length = int((await client.head()).headers["content-length"])
+        began, size = time.monotonic(), 0
+        while size < length:
+            part = await client.reader.read(16_000)
+            assert part
+            size += len(part)
+            await asyncio.sleep(0.01)  # as long as a slow client takes: longer, all in all
+
+    assert length > 500_000
+    assert time.monotonic() - began > 0.2
+
+
 async def test_a_client_slow_at_the_very_end_gets_the_end(
     start: Start, first: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
