@@ -7,8 +7,9 @@ where its first line names a path of the API. One that can be, but whose framing
 otherwise, goes through the application's middlewares to its refusal, so that it is counted like any
 other. Either way the connection is closed, and what came behind is not looked at.
 
-A head has one deadline, from the connection's start or from its own first byte. Nothing is set
-for it when a head comes in one piece: a timer is for each connection and for each half head. The
+A head has one deadline, from the connection's start or from its own first byte; where the request
+before it is still being answered, it is refused after that. Nothing is set for a head that comes in
+one piece: a timer is for each connection and for each half head that comes by itself. The
 buffers behind a slow reader are small: without `SO_SNDBUF` the kernel alone takes up to 4 MB a
 connection.
 
@@ -112,7 +113,9 @@ class GatewayProtocol(web.RequestHandler):
             self._head_timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        before = self._request_count
+        before, request = self._request_count, self._current_request
+        # whether it is the next head's, behind a request that is being answered
+        behind = request is not None and not self._upgraded and request.content.is_eof()
         _data_received(self, data)
         messages = self._messages
         if messages:
@@ -120,7 +123,7 @@ class GatewayProtocol(web.RequestHandler):
                 self._refused(data, before)
             elif self._head_size + len(data) > self._head_limit:
                 self._judge_heads()
-        elif self._waiter is not None:
+        elif behind or self._waiter is not None:
             self._half_a_head(data)
 
     def pause_reading(self) -> None:
@@ -140,7 +143,7 @@ class GatewayProtocol(web.RequestHandler):
     def let_go(self) -> None:
         """Keep nothing of the head that has come: neither what it said, nor its timer."""
         self.head = None
-        if self._head_timer is not None:
+        if self._head_timer is not None and self._head_of != self._request_count:
             self._head_timer.cancel()
             self._head_timer = None
 
@@ -238,7 +241,7 @@ class GatewayProtocol(web.RequestHandler):
             self._await_head()
         self._head_size += len(data)
         self._glimpse = (self._glimpse + data[:GLIMPSE])[:GLIMPSE]
-        if self._head_size > self._head_limit:
+        if self._head_size > self._head_limit and self._waiter is not None:
             self._refuse(431, self._too_large())
 
     def _judge_heads(self) -> None:
@@ -255,9 +258,13 @@ class GatewayProtocol(web.RequestHandler):
         return InvalidRequest(f"the request's head is over {self._head_limit} bytes (limits.head)")
 
     def _head_late(self) -> None:
-        if self._head_of != self._request_count or self._waiter is None:
+        if self._head_of != self._request_count:
             return  # it came
-        if self._head_size:
+        if self._waiter is None:
+            if self._head_size:  # it is refused once the request before it has its answer
+                due = self._loop.time() + self._head_time
+                self._head_timer = self._loop.call_at(due, self._head_late)
+        elif self._head_size:
             limit = f"{self._head_time:g} s (limits.head_time)"
             self._refuse(408, RequestTimeout(f"the request's head was not complete within {limit}"))
         else:

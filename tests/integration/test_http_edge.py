@@ -11,7 +11,7 @@ import pytest
 
 from llmproxy.server.protocol import GatewayServer
 from llmproxy.testing.answers import openai_plain
-from llmproxy.testing.provider import Provider, chunk
+from llmproxy.testing.provider import Provider, chunk, stream
 from tests.support.gateway import HELLO, Gateway, model, provider
 from tests.support.wire import Answer, Client
 
@@ -61,6 +61,7 @@ def size(text: bytes) -> bytes:
 
 
 GOOD = line()
+WORD = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 ANTHROPIC = b"POST /v1/messages HTTP/1.1"
 
 
@@ -689,6 +690,29 @@ async def test_all_who_send_a_byte_now_and_then_are_cut_while_others_are_served(
 
     assert served == 200
     assert await slow == [408] * 50
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_half_a_head_behind_a_request_has_no_longer_than_the_answer_takes(
+    start: Start, first: Provider, streamed: bool
+) -> None:
+    go = asyncio.Event()
+    first.then(stream(WORD, go, b"data: [DONE]\n\n") if streamed else [go, *openai_plain()])
+    gateway = await start(to(first) + SOON)
+    async with Client(gateway.port) as client:
+        body = {"model": "gpt-4", "messages": HELLO, "stream": streamed}
+        await client.post(CHAT.decode(), body)
+        await first.asked()
+        await client.send(head()[:-2])
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.5, go.set)  # the head's time is up by then
+
+        answered = await client.answer()
+        refused = await client.answer()
+        after = await client.closed()
+
+    assert (answered.status, refused.status) == (200, 408)
+    assert after == b""
 
 
 async def test_the_next_head_has_its_own_time_from_its_first_byte(
