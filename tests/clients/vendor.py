@@ -25,7 +25,13 @@ PATHS: Mapping[str, str] = {
     "/v1/responses": "openai_responses",
     "/v1/messages": "anthropic_messages",
 }
-MODELS = ("gpt-4.1", "claude-sonnet-4-5", "gemini-2.5-flash", "text-embedding-3-small")
+MODELS = (
+    "gpt-4.1",
+    "claude-sonnet-4-5",
+    "claude-sonnet-5-5",
+    "gemini-2.5-flash",
+    "text-embedding-3-small",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
