@@ -18,7 +18,13 @@ REQUEST_ID: Final = "x-request-id"
 
 
 class Watching(Protocol):
-    """Bounds what the running task waits for; see `resilience.watch`."""
+    """
+    Bounds what the running task waits for; see `resilience.watch`.
+
+    It ends at the time `when`, which may be put off, for the same error.
+    """
+
+    when: float
 
     def until(self, when: float, error: Callable[[], BaseException]) -> None:
         """End it with `error()` at time `when`, instead of what was set before."""

@@ -32,6 +32,7 @@ from .judge import stream_error
 from .wire import Opening, Wire, body_of, loads
 
 KEPT_READS = 4
+LAST_PLACE = KEPT_READS - 1
 KEPT_BYTES = 16 * 1024
 TAIL_BYTES = 64 * 1024
 
@@ -69,8 +70,9 @@ class Passthrough:
         "_counts",
         "_cutter",
         "_end_mark",
-        "_last",
         "_provider",
+        "_reads",
+        "_turn",
         "_unasked",
         "_usage_key",
         "_usage_read",
@@ -97,7 +99,8 @@ class Passthrough:
         self._usage_key = wire.USAGE
         self._provider = provider
         self._cutter = EventCutter(limit)
-        self._last: tuple[bytes, ...] = ()  # a deque takes 600 bytes more
+        self._reads = [b""] * KEPT_READS  # the last ones; a deque takes 600 bytes more
+        self._turn = 0  # the place of the oldest, and of the next
         self._usage_read = b""
         self._choices = choices
         self._unasked = unasked
@@ -135,12 +138,16 @@ class Passthrough:
             out = self._asked(out)
         if self.content and (
             out.rfind(self._end_mark) >= 0
-            or out.rfind(b'"error"') >= 0
-            or out.rfind(b"event: error") >= 0
+            or (
+                out.rfind(b"error") >= 0
+                and (out.rfind(b'"error"') >= 0 or out.rfind(b"event: error") >= 0)
+            )
         ):
             self._look_for_an_end(out)
         if out:
-            self._last = (*self._last[1 - KEPT_READS :], out[-KEPT_BYTES:])
+            turn = self._turn
+            self._reads[turn] = out if len(out) <= KEPT_BYTES else out[-KEPT_BYTES:]
+            self._turn = turn + 1 if turn < LAST_PLACE else 0
         return out
 
     def finish(self) -> bytes:
@@ -204,7 +211,8 @@ class Passthrough:
             self._count(body)
 
     def _kept(self) -> list[tuple[Event, Any]]:
-        return _parsed(b"".join(self._last))
+        turn = self._turn
+        return _parsed(b"".join((*self._reads[turn:], *self._reads[:turn])))
 
     def _finished(self, events: list[tuple[Event, Any]]) -> bool:
         return self._wire.finished([body for _, body in events], self._choices)

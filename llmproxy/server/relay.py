@@ -213,7 +213,9 @@ class _Relayed:
         transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         if transport.get_write_buffer_size() or self._reply.ending.complete:
             return False
-        self._watch.until(min(now + self._idle, self._ends_by), self._late)
+        self._watch.when = min(
+            now + self._idle, self._ends_by
+        )  # as `_await_provider` set, and later
         return True
 
     async def _write_first(self, ends_by: float, slow: Callable[[], BaseException]) -> None:

@@ -15,7 +15,7 @@ are those of `ResponseHandler` and `StreamReader` in aiohttp 3.14.5.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import EMPTY_PAYLOAD, StreamReader
@@ -100,9 +100,9 @@ class Body(StreamReader):
             self._buffer.append(data)
             self._size += len(data)
             waiter = self._waiter
-            if waiter is not None and not waiter.done():
-                assert isinstance(self._protocol, Wire)
-                if self._protocol.taker is None:
+            if waiter is not None:
+                wire: Any = self._protocol
+                if wire.taker is None and not waiter.done():
                     waiter.set_result(None)
             if self._size > self._high_water:
                 self._protocol.pause_reading()
@@ -172,9 +172,9 @@ class Body(StreamReader):
         buffer = self._buffer
         if not buffer:
             return
-        assert isinstance(self._protocol, Wire)
+        wire: Any = self._protocol
         more = False
-        if not self._protocol.reading_paused:  # else it is read, which has reading resumed
+        if not wire._reading_paused:  # noqa: SLF001  # else it is read, which has reading resumed
             data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
             buffer.clear()
             self._size = 0
@@ -213,11 +213,6 @@ class Wire(ResponseHandler):
         self._tls = False
         self._half = False  # more of the request is to come
         self.taker: Taker | None = None
-
-    @property
-    def reading_paused(self) -> bool:
-        """More has come than is to be held."""
-        return self._reading_paused
 
     @property
     def should_close(self) -> bool:
@@ -302,8 +297,9 @@ class Wire(ResponseHandler):
             return
         for message, payload in messages:
             self._head(message, payload)
-        if self.taker is not None:
-            self.taker.body.hand_on(self.taker)
+        taker = self.taker
+        if taker is not None:
+            taker.body.hand_on(taker)
         if self.answer is None and parser.feed_eof() is not None:
             self.abort()  # a second answer has begun
 
