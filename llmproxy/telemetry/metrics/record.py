@@ -17,7 +17,7 @@ from math import inf
 from aioprometheus.collectors import Registry
 
 from ...core.errors import AllAttemptsFailed, Busy, KeyFault
-from ...core.exchange import Attempt, Clock, Cooling, Exchange, Outcome
+from ...core.exchange import OK, Attempt, Clock, Cooling, Exchange, Outcome
 from ...core.session import Session
 from ...core.usage import Usage
 from ...host.memory import Host
@@ -43,7 +43,6 @@ OUTCOMES: Mapping[Outcome, str] = {
     Outcome.SUPERSEDED: "superseded",
     Outcome.INTERNAL: "internal",
 }
-OK = Outcome.OK  # an enumeration's own look-up takes ten times as long
 CLOSE_CODES = range(1000, 1015)
 HEDGE_OUTCOMES = ("won", "lost", "failed", "cancelled")
 TOKEN_KINDS = ("input", "output", "cache_read", "cache_write", "reasoning")  # in Usage's order
