@@ -18,16 +18,14 @@ REQUEST_ID: Final = "x-request-id"
 
 
 class Watching(Protocol):
-    """
-    Bounds what the running task waits for; see `resilience.watch`.
+    """Bounds what the running task waits for; see `resilience.watch`."""
 
-    It ends at the time `when`, which may be put off, for the same error.
-    """
+    def until(self, when: float, error: Callable[[], BaseException | None]) -> None:
+        """
+        End it with `error()` at time `when`, instead of what was set before.
 
-    when: float
-
-    def until(self, when: float, error: Callable[[], BaseException]) -> None:
-        """End it with `error()` at time `when`, instead of what was set before."""
+        Where that gives None, it has set a later limit.
+        """
 
     def nearer(
         self, when: float, error: Callable[[], BaseException]

@@ -7,8 +7,21 @@ from .errors import LLMProxyError
 from .exchange import Exchange, Target
 
 Done: TypeAlias = Callable[[BaseException | None], None]
-Put: TypeAlias = Callable[[bytes], bool]
-Flow: TypeAlias = Callable[[Put], Awaitable[None]]
+
+
+class Sink(Protocol):
+    """Who takes the parts of a stream in the callback in which they come."""
+
+    def put(self, data: bytes, framed: bytes) -> bool:
+        """
+        Take a part; False where no more is taken.
+
+        `framed` is the same as one chunk of the chunked coding (RFC 9112, section 7.1) where it
+        came as one, and else empty.
+        """
+
+
+Flow: TypeAlias = Callable[[Sink], Awaitable[None]]
 
 
 class Ending(Protocol):
@@ -54,8 +67,8 @@ class Reply:
     and raises `UpstreamError` where the provider breaks off. `length` is the body's size in
     bytes where it is known; `ending` tells how it may end. `timed`: unless it is a stream,
     `timeouts.response` bounds it up to its end.
-    `flow` is a quicker way to the same as `rest`: it hands what comes to a function, for as long as
-    that returns True, and then goes on with `rest` whoever called it.
+    `flow` is a quicker way to the same as `rest`: it hands what comes to a sink, for as long as
+    that takes it, and then goes on with `rest` whoever called it.
     """
 
     __slots__ = (

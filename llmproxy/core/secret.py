@@ -53,7 +53,7 @@ class Mask:
     def __repr__(self) -> str:
         return "Mask()"
 
-    def __call__(self, text: bytes) -> bytes:
+    def hide(self, text: bytes) -> bytes:
         """Give the text, masked; its length stays."""
         for needle in self._needles:
             if text.find(needle) >= 0:
@@ -66,7 +66,7 @@ class Mask:
 
         At least the last byte is kept back: at the end it is up to who relays whether it may go.
         """
-        text = self(text)
+        text = self.hide(text)
         at = len(text) - self._overlap
         return (text[:at], text[at:]) if at > 0 else (b"", text)
 
@@ -76,9 +76,9 @@ class Mask:
 
         What is kept back then is all of `more`.
         """
-        more = self(more)
+        more = self.hide(more)
         seam = held[-self._overlap :] + more[: self._overlap]
-        if len(more) < self._overlap or self(seam) is not seam:
+        if len(more) < self._overlap or self.hide(seam) is not seam:
             return self.split(held + more)
         return held, more
 
@@ -88,7 +88,7 @@ class Mask:
 
         Only what may be the beginning of a secret is kept back, so of most texts nothing.
         """
-        text = self(text)
+        text = self.hide(text)
         for at in range(max(0, len(text) - self._overlap), len(text)):
             if any(needle.startswith(text[at:]) for needle in self._needles):
                 return text[:at], text[at:]

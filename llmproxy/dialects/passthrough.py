@@ -6,8 +6,8 @@ where so configured in a wish for the token counts, which are then taken out of 
 stream, complete events go on at once and half ones are held back, so that an error of ours never
 lands inside one. Events are parsed until the first content, since an error before it can still be
 told apart, and repaired, by a status; from then on nothing is parsed but what may be an error or
-the end: the last reads, and the last that has a usage object, are kept and looked at when the
-stream has ended, or usage is asked for.
+the end: the last reads from where the model says why it stopped, and the last that has a usage
+object, are kept and looked at when the stream has ended, or usage is asked for.
 """
 
 import json
@@ -32,12 +32,12 @@ from .judge import stream_error
 from .wire import Opening, Wire, body_of, loads
 
 KEPT_READS = 4
-LAST_PLACE = KEPT_READS - 1
 KEPT_BYTES = 16 * 1024
 TAIL_BYTES = 64 * 1024
 
 # `"usage":null` comes in each chunk of an OpenAI stream; only an object is worth keeping.
 OBJECT = re.compile(rb"\s*:\s*(?=\{)")
+NULL = re.compile(rb"\s*:\s*null")
 PLAIN: Final = Event("", b"")  # what a plain body comes in
 
 
@@ -69,12 +69,10 @@ class Passthrough:
         "_choices",
         "_counts",
         "_cutter",
-        "_end_mark",
+        "_half",
+        "_last",
         "_provider",
-        "_reads",
-        "_turn",
         "_unasked",
-        "_usage_key",
         "_usage_read",
         "_wire",
         "complete",
@@ -95,12 +93,10 @@ class Passthrough:
         self.complete = False
         self.error: UpstreamStatusError | None = None
         self._wire = wire
-        self._end_mark = wire.END_MARK
-        self._usage_key = wire.USAGE
         self._provider = provider
         self._cutter = EventCutter(limit)
-        self._reads = [b""] * KEPT_READS  # the last ones; a deque takes 600 bytes more
-        self._turn = 0  # the place of the oldest, and of the next
+        self._half = False  # whether that holds anything
+        self._last: list[bytes] = []  # reads
         self._usage_read = b""
         self._choices = choices
         self._unasked = unasked
@@ -109,7 +105,7 @@ class Passthrough:
     @property
     def whole(self) -> bool:
         """Whether the terminal event has been seen, or nothing else can be missing."""
-        return self.complete or (self.error is None and self._finished(self._kept()))
+        return self.complete or (self.error is None and self._finished(self._end_so_far()))
 
     @property
     def told(self) -> bool:
@@ -125,30 +121,41 @@ class Passthrough:
 
     def feed(self, data: bytes) -> bytes:
         """Give all events that are complete now, byte for byte."""
-        cutter = self._cutter
-        out = data if not cutter.held and data.endswith(b"\n\n") else cutter.feed(data)
+        out = data
+        if self._half or data[-2:] != b"\n\n":
+            out = self._cutter.feed(data)
+            self._half = bool(self._cutter.held)
         # `rfind` takes a third of the time of `in`, which asks for a buffer first.
+        wire = self._wire
         if not self.content:
             self._peek(out)
             out = self._asked(out)
-        elif (at := out.rfind(self._usage_key)) >= 0 and OBJECT.match(
-            out, at + len(self._usage_key)
-        ):
+            if not self.content:
+                return out
+        elif (at := out.rfind(wire.USAGE)) >= 0 and OBJECT.match(out, at + len(wire.USAGE)):
             self._usage_read = out
             out = self._asked(out)
-        if self.content and (
-            out.rfind(self._end_mark) >= 0
-            or (
-                out.rfind(b"error") >= 0
-                and (out.rfind(b'"error"') >= 0 or out.rfind(b"event: error") >= 0)
-            )
+        if out.rfind(wire.END_MARK) >= 0 or (
+            out.rfind(b"error") >= 0
+            and (out.rfind(b'"error"') >= 0 or out.rfind(b"event: error") >= 0)
         ):
             self._look_for_an_end(out)
-        if out:
-            turn = self._turn
-            self._reads[turn] = out if len(out) <= KEPT_BYTES else out[-KEPT_BYTES:]
-            self._turn = turn + 1 if turn < LAST_PLACE else 0
+        if (finish := wire.FINISH) is not None and (self._last or self._finishes(out, finish)):
+            self._keep(out)
         return out
+
+    def _finishes(self, out: bytes, key: bytes) -> bool:
+        """Whether the last such key of a read has another value than null."""
+        at = out.rfind(key)
+        if at < 0:
+            return False
+        at += len(key)
+        return out[at : at + 5] != b":null" and not NULL.match(out, at)
+
+    def _keep(self, out: bytes) -> None:
+        self._last.append(out[-KEPT_BYTES:])
+        if len(self._last) > KEPT_READS:
+            del self._last[0]
 
     def finish(self) -> bytes:
         """Give what was held back, if it is whole, when the stream has ended as it should."""
@@ -160,7 +167,7 @@ class Passthrough:
         rest = _parsed(held)
         if any(body is None and not self._wire.is_end(event, body) for event, body in rest):
             held, rest = b"", []  # half an event says nothing, and helps nobody
-        self._end(self._kept() + rest)
+        self._end(self._end_so_far() + rest)
         return self._asked(held)
 
     def answer(self, body: bytes) -> bytes:
@@ -210,9 +217,8 @@ class Passthrough:
         for _, body in events:
             self._count(body)
 
-    def _kept(self) -> list[tuple[Event, Any]]:
-        turn = self._turn
-        return _parsed(b"".join((*self._reads[turn:], *self._reads[:turn])))
+    def _end_so_far(self) -> list[tuple[Event, Any]]:
+        return _parsed(b"".join(self._last))
 
     def _finished(self, events: list[tuple[Event, Any]]) -> bool:
         return self._wire.finished([body for _, body in events], self._choices)

@@ -36,6 +36,10 @@ class Wire(Protocol):
         """The key, in quotes, of the usage object, which a read that has one holds."""
 
     @property
+    def FINISH(self) -> bytes | None:  # noqa: N802
+        """The key, in quotes, of why the model stopped; None where `finished` is never true."""
+
+    @property
     def PING(self) -> bytes:  # noqa: N802
         """A sign of life between two events, which its SDKs pass over."""
 

@@ -199,10 +199,10 @@ class HttpProvider:
             provider=self.name,
             status=status,
             headers={
-                name: self.mask(value.encode("utf-8", "replace")).decode()
+                name: self.mask.hide(value.encode("utf-8", "replace")).decode()
                 for name, value in headers.items()
             },
-            body=self.mask(body),
+            body=self.mask.hide(body),
             dialect=dialect,
             now=now,
         )

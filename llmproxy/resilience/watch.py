@@ -7,7 +7,8 @@ life, moved from one limit to the next. One sweep, four times a second, looks at
 sets a timer only for those whose time comes before the next sweep; a timer that fires looks at the
 number again, which may have moved on. When the time is up the task is cancelled, and whoever set
 the limit claims that cancellation and gets the error given with it; what nobody claims becomes that
-error on leaving the block. A cancellation from elsewhere (the client left) passes as it is, also
+error on leaving the block. A limit that moves with each chunk is not even a number moved: who set
+it is asked when its time is up, and may set a later one instead. A cancellation from elsewhere (the client left) passes as it is, also
 when both come at once.
 """
 
@@ -84,12 +85,16 @@ class Watch:
         self._watches = watches
         self._armed = inf
         self._handle: asyncio.TimerHandle | None = None
-        self._error: Callable[[], BaseException] | None = None
+        self._error: Callable[[], BaseException | None] | None = None
         self._fired: BaseException | None = None
         self._inside = False
 
-    def until(self, when: float, error: Callable[[], BaseException]) -> None:
-        """End the block with `error()` at time `when`, instead of what was set before."""
+    def until(self, when: float, error: Callable[[], BaseException | None]) -> None:
+        """
+        End the block with `error()` at time `when`, instead of what was set before.
+
+        Where that gives None, it has set a later limit.
+        """
         self.when = when
         self._error = error
         if when < self._watches.next_sweep:
@@ -166,5 +171,5 @@ class Watch:
         if self.when > self._watches.time():
             if self.when < self._watches.next_sweep:
                 self.arm()
-        elif self._error is not None:
-            self.interrupt(self._error())
+        elif self._error is not None and (error := self._error()) is not None:
+            self.interrupt(error)

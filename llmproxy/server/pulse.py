@@ -3,7 +3,7 @@ Signs of life on streams that are silent, so that nobody on the way takes them f
 
 Theory of operation. A `Beat` is one request for a stream, from when it is known to be one to the
 end of its answer. One timer looks at all of them, once a second or oftener for short intervals;
-a chunk costs nothing, since what it leaves in the exchange (`last_chunk`) says enough. Where
+a chunk costs nothing, since what is known of its way (`last_chunk`) says enough. Where
 nothing has gone to the client for the interval, a ping of its dialect goes out. It is no content
 and no progress of the provider's: all time limits run on.
 
@@ -21,6 +21,7 @@ also why it never waits: an empty transport is not paused.
 import asyncio
 import time
 from contextlib import suppress
+from typing import Protocol
 
 from aiohttp import web
 
@@ -57,12 +58,19 @@ def take_over(request: web.Request) -> EarlyHead:
     return head
 
 
+class Progress(Protocol):
+    """An answer on its way; `last_chunk` says when its last part was read."""
+
+    last_chunk: float
+
+
 class Beat:
     """The signs of life of one request."""
 
     __slots__ = (
         "_exchange",
         "_ping",
+        "_progress",
         "_quiet",
         "_reply",
         "_request",
@@ -78,13 +86,15 @@ class Beat:
         self._ping = DIALECTS[exchange.dialect].wire.PING
         self._response: web.StreamResponse | None = None
         self._reply: Reply | None = None
+        self._progress: Progress | None = None
         self._spoke = exchange.started
         self._quiet = False
 
-    def answers(self, response: web.StreamResponse, reply: Reply) -> None:
+    def answers(self, response: web.StreamResponse, reply: Reply, progress: Progress) -> None:
         """The reply's head has gone out: it is `response` that is kept alive now."""
         self._response = response
         self._reply = reply
+        self._progress = progress
         if _has_ids(reply.first) and self._ping.startswith(b":"):
             # openai 3.57: once an event had an id, each blank line is taken for one more event
             self._ping = self._ping[:-1]
@@ -98,7 +108,10 @@ class Beat:
         was_quiet, self._quiet = self._quiet, True
         if not was_quiet:
             return False
-        return now - max(self._spoke, self._exchange.last_chunk or 0.0) >= self.every
+        spoke = self._spoke
+        if self._progress is not None:
+            spoke = max(spoke, self._progress.last_chunk)
+        return now - spoke >= self.every
 
     async def send(self, now: float) -> None:
         """Send a ping, unless the client has left or is being told something at this moment."""

@@ -101,7 +101,7 @@ class Tap:
         """Give the message, masked."""
         if (usage := usage_of(message)) is not None:
             self._attempt.usage = (self._attempt.usage or Usage()).plus(usage)
-        return self._mask(message)
+        return self._mask.hide(message)
 
 
 def _call(exchange: Exchange, model: str, query: str) -> Call:

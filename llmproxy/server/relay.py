@@ -70,9 +70,9 @@ async def _in_parts(
     watch = exchange.watch
     assert watch is not None
     await response.prepare(request)
-    if beat is not None:
-        beat.answers(response, reply)
     relayed = _Relayed(request, response, exchange, reply, timeouts)
+    if beat is not None:
+        beat.answers(response, reply, relayed)
     try:
         await relayed.move()
     except (LLMProxyError, CancelledError) as raised:
@@ -86,6 +86,8 @@ async def _in_parts(
         reply.close(exchange.error)  # the provider need not wait for a client that is slow
         if not await relayed.end():
             abort(request)
+    finally:
+        exchange.last_chunk = relayed.last_chunk
     watch.until(time.monotonic() + timeouts.client_stall, stalled)
     await response.write_eof()
     return response
@@ -103,9 +105,12 @@ class _Relayed:
     A reply whose head has gone out, on its way.
 
     What comes from the provider goes on by one of two ways. The handler's own task reads, writes
-    and waits for whoever is slow. Where nobody is, `_put` writes each part of a stream at once, in
+    and waits for whoever is slow. Where nobody is, `put` writes each part of a stream at once, in
     the callback in which it came, which a task would take several times the time for; whatever is
-    more than that it leaves to the task.
+    more than that it leaves to the task. Of what a stream holds it touches as little as can be: of
+    a thousand streams, each chunk finds its own out of the processor's cache.
+
+    `last_chunk` says when the last part was read.
     """
 
     __slots__ = (
@@ -121,6 +126,7 @@ class _Relayed:
         "_transport",
         "_watch",
         "_writer",
+        "last_chunk",
     )
 
     def __init__(
@@ -140,6 +146,7 @@ class _Relayed:
         self._stall = timeouts.client_stall
         self._idle = timeouts.idle
         self._lingers_until = inf  # set once the terminal event has gone out
+        self.last_chunk = time.monotonic()
         self._transport = request.transport
         self._writer = request.writer
         self._chunks = "Transfer-Encoding" in response.headers
@@ -153,9 +160,8 @@ class _Relayed:
     async def move(self) -> None:
         """Move all parts; raises what broke the answer off, ConnectionError if the client did."""
         reply = self._reply
-        now = time.monotonic()
         if reply.streamed:
-            self._exchange.first_token = self._exchange.last_chunk = now
+            self._exchange.first_token = self.last_chunk
         begun = bool(reply.first)
         await self._write_first(self._ends_by, self._slow)
         if reply.rest is None:
@@ -167,7 +173,7 @@ class _Relayed:
             if begun:
                 await self._flow()
             async for data in rest:
-                self._exchange.last_chunk = time.monotonic()
+                self.last_chunk = time.monotonic()
                 reply.first = data
                 await self._write_first(self._ends_by, self._slow)
                 # only from now on: a slow client's time is not the provider's silence
@@ -196,27 +202,22 @@ class _Relayed:
             return
         if transport.get_write_buffer_size():
             return  # the client is behind: it is read no faster than it takes
-        await reply.flow(self._put)
+        await reply.flow(self)
         if transport.get_write_buffer_size():
             self._watch.until(min(time.monotonic() + self._stall, self._ends_by), self._slow)
             await self._writer.drain()
         await self._write_first(self._ends_by, self._slow)
         self._await_provider()
 
-    def _put(self, data: bytes) -> bool:
-        """Write a part, if that is done with; False: somebody has to be waited for, or to look."""
+    def put(self, data: bytes, framed: bytes) -> bool:
+        """Write a part, if that is done with; False: somebody has to be waited for."""
         transport = self._transport
         if transport is None or transport.is_closing() or len(data) > PIECE:
             self._reply.first = data
             return False
-        now = self._exchange.last_chunk = time.monotonic()
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        if transport.get_write_buffer_size() or self._reply.ending.complete:
-            return False
-        self._watch.when = min(
-            now + self._idle, self._ends_by
-        )  # as `_await_provider` set, and later
-        return True
+        self.last_chunk = time.monotonic()
+        transport.write(framed or b"%x\r\n%b\r\n" % (len(data), data))
+        return not transport.get_write_buffer_size()
 
     async def _write_first(self, ends_by: float, slow: Callable[[], BaseException]) -> None:
         """
@@ -244,10 +245,17 @@ class _Relayed:
         self._lingers_until = min(self._lingers_until, now + LINGER)
         if now >= self._lingers_until:
             raise UpstreamTimeout(f"{self._provider} did not end its answer after its last event")
-        self._watch.until(min(self._lingers_until, self._ends_by), self._late)
+        self._watch.until(min(self._lingers_until, self._ends_by), self._overdue)
 
-    def _late(self) -> BaseException:
-        """Say why time was up while the provider was waited for."""
+    def _late(self) -> BaseException | None:
+        """Say why time was up while the provider was waited for, unless it has spoken since."""
+        until = min(self.last_chunk + self._idle, self._ends_by)
+        if time.monotonic() < until:
+            self._watch.until(until, self._late)
+            return None
+        return self._overdue()
+
+    def _overdue(self) -> BaseException:
         if time.monotonic() < self._ends_by:
             told = f"went silent for {self._idle:g} s in its answer"
         else:

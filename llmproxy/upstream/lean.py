@@ -27,7 +27,7 @@ from yarl import URL
 from ..core.errors import LLMProxyError
 from ..core.exchange import REQUEST_ID, HttpRequest
 from ..core.headers import SharedHeaders
-from ..core.reply import Flow, Put
+from ..core.reply import Flow, Sink
 from ..framing.http_head import fields_of, text_of
 
 READ_BUFFER = 65536  # reading stops at twice this
@@ -35,20 +35,10 @@ HEAD_LINE = 16384
 MOST_INTERIM = 16
 TLS_SLICE = 65536
 APART = 65536
+LARGE_CHUNK = 16384
+MOST_CHUNKS = 16  # whose sizes are looked at in one read
 WITH_BODY = frozenset({"PATCH", "POST", "PUT"})  # their length is told also where it is 0
 LAST_CHUNK = b"0\r\n\r\n"
-
-
-class Taker:
-    """Who takes an answer's parts as they come, and what went wrong with one."""
-
-    __slots__ = ("body", "ended", "error", "take")
-
-    def __init__(self, body: "Body", take: Put, ended: asyncio.Future[None]) -> None:
-        self.body = body
-        self.take = take
-        self.ended = ended
-        self.error: LLMProxyError | None = None
 
 
 class LeanAnswer:
@@ -102,7 +92,7 @@ class Body(StreamReader):
             waiter = self._waiter
             if waiter is not None:
                 wire: Any = self._protocol
-                if wire.taker is None and not waiter.done():
+                if wire.sink is None and not waiter.done():
                     waiter.set_result(None)
             if self._size > self._high_water:
                 self._protocol.pause_reading()
@@ -146,12 +136,12 @@ class Body(StreamReader):
         self._size = 0
         return data
 
-    async def flow(self, take: Put) -> None:
+    async def flow(self, sink: Sink) -> None:
         """
-        Hand what comes to `take`, read by read, with no task in between.
+        Hand what comes to `sink`, read by read, with no task in between.
 
-        It returns when `take` has returned False, at the body's end, or when something has to be
-        read before; whoever called reads on. Raises the LLMProxyError that `take` raised, and what
+        It returns when that takes no more, at the body's end, or when something has to be read
+        before; whoever called reads on. Raises the LLMProxyError that `sink` raised, and what
         aiohttp raises.
         """
         wire = self._protocol
@@ -159,31 +149,35 @@ class Body(StreamReader):
         if self._buffer or self._eof or self._exception is not None or wire.transport is None:
             return
         self._waiter = self._loop.create_future()
-        taker = wire.taker = Taker(self, take, self._waiter)
+        wire.sink = sink
         try:
-            await taker.ended
+            await self._waiter
         finally:
-            self._waiter = wire.taker = None
-        if taker.error is not None:
-            raise taker.error
+            self._waiter = wire.sink = None
 
-    def hand_on(self, taker: Taker) -> None:
-        """Give whoever takes the parts all that has come; wake it where that is not enough."""
+    def for_sink(self) -> bytes:
+        """Give all that has come, unless it must be read: at the end, or to have reading resumed."""
         buffer = self._buffer
-        if not buffer:
-            return
+        if not buffer or self._waiter is None:
+            return b""
         wire: Any = self._protocol
-        more = False
-        if not wire._reading_paused:  # noqa: SLF001  # else it is read, which has reading resumed
-            data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
-            buffer.clear()
-            self._size = 0
-            try:
-                more = taker.take(data)
-            except LLMProxyError as error:  # it is raised where it is waited for
-                taker.error = error
-        if not (more or taker.ended.done()):
-            taker.ended.set_result(None)
+        if wire._reading_paused:  # noqa: SLF001
+            self.end_flow(None)
+            return b""
+        data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
+        buffer.clear()
+        self._size = 0
+        return data
+
+    def end_flow(self, error: LLMProxyError | None) -> None:
+        """Have `flow` return, or raise the error."""
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
 
 
 class Keeper(Protocol):
@@ -200,6 +194,22 @@ class Wire(ResponseHandler):
     While there is no lease it is aiohttp's alone, as for the CONNECT to a proxy.
     """
 
+    # what a stream's chunk looks at lies together, not in a dict
+    __slots__ = (
+        "_body",
+        "_half",
+        "_interim",
+        "_keeper",
+        "_tls",
+        "_to_come",
+        "answer",
+        "heard",
+        "idle_since",
+        "lease",
+        "sink",
+        "was_paused",
+    )
+
     def __init__(self, keeper: Keeper, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.lease: Connection | None = None
@@ -208,11 +218,12 @@ class Wire(ResponseHandler):
         self.idle_since = 0.0
         self.was_paused = False  # the parser may hold back what came since, unlike the transport
         self._keeper = keeper
-        self._body: StreamReader | None = None
+        self._body: Body | None = None
         self._interim = 0
         self._tls = False
         self._half = False  # more of the request is to come
-        self.taker: Taker | None = None
+        self._to_come: int | None = None  # bytes of the last chunk; None: not known, or no chunks
+        self.sink: Sink | None = None  # takes the body's parts as they come
 
     @property
     def should_close(self) -> bool:
@@ -239,6 +250,7 @@ class Wire(ResponseHandler):
         answer = self.answer = LeanAnswer(self, self._loop.create_future())
         self.heard = False
         self._interim = 0
+        self._to_come = None
         if self.transport is None or self._tail:  # it is lost, or spoke before it was asked
             answer.opened.set_exception(aiohttp.ServerDisconnectedError())
             return answer
@@ -285,6 +297,11 @@ class Wire(ResponseHandler):
         self._tls = transport.get_extra_info("sslcontext") is not None
 
     def data_received(self, data: bytes) -> None:
+        sink = self.sink
+        if sink is not None and self._to_come == 0 and (part := content_of_chunk(data)):
+            # the parser, which is between two chunks, has nothing to do with one that is whole
+            self._put(sink, part, data)
+            return
         parser = self._parser
         if parser is None or self.lease is None:
             self._unasked(data)
@@ -295,13 +312,26 @@ class Wire(ResponseHandler):
         except HttpProcessingError as error:
             self._fail(error)
             return
+        if self._to_come is not None:
+            self._to_come = None if self.was_paused else to_come(data, self._to_come)
         for message, payload in messages:
             self._head(message, payload)
-        taker = self.taker
-        if taker is not None:
-            taker.body.hand_on(taker)
+            if message.chunked and message.compression is None and data.startswith(b"HTTP/"):
+                self._to_come = to_come(data, data.find(b"\r\n\r\n") + 4)
+        if sink is not None and self._body is not None and (part := self._body.for_sink()):
+            self._put(sink, part, b"")
         if self.answer is None and parser.feed_eof() is not None:
             self.abort()  # a second answer has begun
+
+    def _put(self, sink: Sink, part: bytes, framed: bytes) -> None:
+        error = None
+        try:
+            if sink.put(part, framed):
+                return
+        except LLMProxyError as raised:
+            error = raised
+        if self._body is not None:
+            self._body.end_flow(error)
 
     def _unasked(self, data: bytes) -> None:
         if self.lease is None:
@@ -318,7 +348,6 @@ class Wire(ResponseHandler):
             if self._interim == MOST_INTERIM:
                 self._fail(aiohttp.ClientPayloadError("nothing but interim answers"))
         elif not answer.opened.done():
-            self._body = body
             self._should_close = message.should_close or message.code == 101
             answer.status = message.code
             answer.headers = message.headers
@@ -328,6 +357,7 @@ class Wire(ResponseHandler):
                 body.__class__ = Body
                 assert isinstance(body, Body)
                 body._http_chunk_splits = None  # noqa: SLF001  # of a chunk that came with the head
+                self._body = body
                 answer.flow, answer.whole = body.flow, body.whole
             answer.read = body.readany
             answer.opened.set_result(None)
@@ -348,7 +378,7 @@ class Wire(ResponseHandler):
 
     def ended(self) -> None:
         """Be kept for the next request, or close: the last byte of the answer has come."""
-        self.answer = self._body = self._parser = None
+        self.answer = self._body = self._parser = self._to_come = None
         if self._half or self.transport is None or self.transport.get_write_buffer_size():
             self.drop()  # answered before it took the whole request: who knows what it takes next
         elif self._should_close:
@@ -363,7 +393,7 @@ class Wire(ResponseHandler):
 
     def drop(self) -> None:
         """Close at once: an orderly close waits for a provider to take what it was sent."""
-        self.answer = self._body = None
+        self.answer = self._body = self._to_come = None
         self.abort()
         self.retire()
 
@@ -380,6 +410,42 @@ class Wire(ResponseHandler):
         """Resume only where anything was ever paused: aiohttp calls this after each read."""
         if self.was_paused:
             super().resume_reading(resume_parser)
+
+
+def content_of_chunk(data: bytes) -> bytes:
+    """Give what a chunk holds that is all of `data`; b"" where `data` is not one, or a large one."""
+    if len(data) > LARGE_CHUNK:
+        return b""
+    size, _, rest = data.partition(b"\r\n")
+    # compared with what the size should read: no number is parsed, and none told oddly passes
+    if size != b"%x" % (len(rest) - 2) or rest[-2:] != b"\r\n":
+        return b""
+    return rest[:-2]
+
+
+def to_come(data: bytes, at: int) -> int | None:
+    """
+    Give how many bytes are to come of the last chunk in `data`, in which one begins at `at`.
+
+    None where that cannot be told (its size is not all there, or there are too many), and behind
+    the last of the body.
+    """
+    end = len(data)
+    for _ in range(MOST_CHUNKS):
+        if at >= end:
+            return at - end
+        line = data.find(b"\r\n", at)
+        size = data[at:line]
+        if line < 0 or not size.isalnum():
+            break
+        try:
+            length = int(size, 16)
+        except ValueError:
+            break
+        if not length:
+            break  # the last one, and what follows it
+        at = line + 4 + length
+    return None
 
 
 def start(method: str, url: str, *, proxied: bool) -> str:

@@ -17,7 +17,7 @@ from typing import NoReturn
 from ..config.schema import LimitsConfig
 from ..core.errors import UpstreamProtocolError, UpstreamStatusError, UpstreamTimeout
 from ..core.exchange import Attempt, Call, Clock, Exchange, HttpRequest, Target, Timeouts
-from ..core.reply import Flow, Put, Reply, Send
+from ..core.reply import Flow, Reply, Send, Sink
 from ..core.secret import Mask
 from ..dialects.passthrough import PlainTail
 from ..dialects.registry import DIALECTS, estimate, translator, word
@@ -139,7 +139,7 @@ class Speaker:
             except WIRE_ERRORS as error:
                 raise broke_off(self._provider.name) from error
             ended = not data
-            first += mask(translator.finish() if ended else translator.feed(data))
+            first += mask.hide(translator.finish() if ended else translator.feed(data))
         return Reply(
             target=target,
             status=answer.status,
@@ -159,7 +159,7 @@ class Speaker:
                 if not (data := await read()):
                     break
                 if out := feed(data):  # whole events: no key is split between two
-                    yield mask(out)
+                    yield mask.hide(out)
         except WIRE_ERRORS as error:
             if not translator.complete:  # a cut after the terminal event takes nothing away
                 raise broke_off(self._provider.name) from error
@@ -169,7 +169,7 @@ class Speaker:
             self._mask(error)
             raise
         if rest:
-            yield mask(rest)
+            yield mask.hide(rest)
 
     def _head(self, answer: Answer, default: str) -> dict[str, str]:
         """Give the client's headers of an answer; nothing hop-by-hop, no length of another body."""
@@ -181,8 +181,8 @@ class Speaker:
     def _mask(self, error: BaseException) -> None:
         """Take our key out of an error that came under a 200."""
         if isinstance(error, UpstreamStatusError):
-            error.body = self._provider.mask(error.body)
-            error.message = self._provider.mask(error.message.encode()).decode()
+            error.body = self._provider.mask.hide(error.body)
+            error.message = self._provider.mask.hide(error.message.encode()).decode()
 
     async def _open_plain(
         self,
@@ -208,7 +208,7 @@ class Speaker:
                     f"{self._provider.name}: an answer over {limit} bytes (limits.answer)",
                     retryable=False,  # it would be as long again
                 )
-        body = self._provider.mask(reader.answer(body))
+        body = self._provider.mask.hide(reader.answer(body))
         if exchange.stream:
             raise UpstreamProtocolError(
                 f"{self._provider.name} answered a request for a stream with a plain body"
@@ -261,7 +261,7 @@ class _Flowing:
     It returns before the end, which is `_stream`'s: so are a cut and the provider's own error.
     """
 
-    __slots__ = ("_feed", "_flow", "_mask", "_put", "_translator")
+    __slots__ = ("_flow", "_mask", "_sink", "_translator")
 
     def __init__(
         self,
@@ -273,18 +273,22 @@ class _Flowing:
         self._translator = translator
         self._mask = mask
 
-    async def __call__(self, put: Put) -> None:
-        """Hand what comes to `put` for as long as it returns True."""
-        self._put, self._feed = put, self._translator.feed
+    async def __call__(self, sink: Sink) -> None:
+        """Hand what comes to `sink` for as long as it takes it."""
+        self._sink = sink
         try:
             with suppress(*WIRE_ERRORS):  # whoever reads on hears of it as well
-                await self._flow(self._take)
+                await self._flow(self)
         finally:
-            del self._put  # it leads back to who holds this
+            del self._sink  # it leads back to who holds this
 
-    def _take(self, data: bytes) -> bool:
-        out = self._feed(data)
-        return (not out or self._put(self._mask(out))) and self._translator.error is None
+    def put(self, data: bytes, framed: bytes) -> bool:
+        """Hand one read on, translated."""
+        translator = self._translator
+        out = self._mask.hide(translator.feed(data))
+        if out and not self._sink.put(out, framed if out is data else b""):
+            return False
+        return translator.error is None and not translator.complete
 
 
 def send_within(
@@ -353,7 +357,7 @@ def excuse(error: BaseException, headers: Mapping[str, str]) -> None:
 def masked(headers: dict[str, str], mask: Mask) -> dict[str, str]:
     """Give the headers, none of which holds a line break, all masked in one go."""
     said = "\n".join(headers.values()).encode("utf-8", "replace")
-    safe = mask(said)
+    safe = mask.hide(said)
     if safe is said:
         return headers
     return dict(zip(headers, safe.decode().split("\n"), strict=True))

@@ -125,7 +125,7 @@ class Through:
             except WIRE_ERRORS as error:
                 raise broke_off(self._provider.name) from error
             if ended:
-                first = self._provider.unaddressed(passing.path, mask(first))
+                first = self._provider.unaddressed(passing.path, mask.hide(first))
                 length = len(first)
         if ended and not first:
             rest: AsyncGenerator[bytes, None] | None = _nothing()  # its length is not 0

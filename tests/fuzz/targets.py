@@ -317,16 +317,16 @@ def wildcard(data: bytes) -> None:
 
 def mask(data: bytes) -> None:
     """No key passes, however a text is cut; nothing else is changed."""
-    hide = Mask([Secret(KEY)])
+    mask = Mask([Secret(KEY)])
     pieces = reads(data)
     out, held = b"", b""
     for piece in pieces:
-        done, held = hide.split(held + piece)
+        done, held = mask.split(held + piece)
         out += done
     for form in (KEY, KEY.replace("/", "\\/")):
         assert form.encode() not in out + held
     assert len(out + held) == sum(map(len, pieces))
-    assert out + held == hide(b"".join(pieces))
+    assert out + held == mask.hide(b"".join(pieces))
 
 
 def form(data: bytes) -> None:

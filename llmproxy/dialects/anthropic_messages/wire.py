@@ -16,6 +16,7 @@ from ..wire import Opening, count, part
 DIALECT: Final = "anthropic_messages"
 END_MARK: Final = b"message_stop"
 USAGE: Final = b'"usage"'
+FINISH: Final = None
 PING: Final = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 

@@ -16,6 +16,7 @@ from ..wire import Opening, count, part
 DIALECT: Final = "gemini"
 END_MARK: Final = b'"finishReason"'
 USAGE: Final = b'"usageMetadata"'
+FINISH: Final = END_MARK
 PING: Final = b": ping\n\n"
 
 

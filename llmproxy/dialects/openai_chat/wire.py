@@ -18,6 +18,7 @@ from ..wire import Opening, count, part
 DIALECT: Final = "openai_chat"
 END_MARK: Final = b"[DONE]"
 USAGE: Final = b'"usage"'
+FINISH: Final = b'"finish_reason"'
 PING: Final = b": ping\n\n"
 CACHED: Final = ("prompt_cache_hit_tokens", "cached_tokens")  # DeepSeek's and Kimi's
 

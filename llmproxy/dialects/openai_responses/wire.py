@@ -16,6 +16,7 @@ from ..wire import Opening, count, part
 DIALECT: Final = "openai_responses"
 END_MARK: Final = b"mplete"  # of `response.completed` and `response.incomplete`
 USAGE: Final = b'"usage"'
+FINISH: Final = None
 PING: Final = b": ping\n\n"
 
 ENDS = frozenset({"response.completed", "response.incomplete"})

@@ -97,8 +97,8 @@ class Stream:
             rest=nothing(),
             ending=self.ending,
         )
-        self.beat.answers(response, reply)
-        self.exchange.last_chunk = self.now
+        self.last_chunk = self.now
+        self.beat.answers(response, reply, self)
         await response.write(first)
 
 
@@ -120,7 +120,7 @@ async def test_after_the_interval_the_head_and_a_ping_go_out(dialect: str) -> No
     assert b"req_1" in head
     assert PINGS[dialect] in body
     assert stream.exchange.status == 200
-    assert stream.exchange.first_token is stream.exchange.last_chunk is None
+    assert stream.exchange.first_token is None
 
 
 async def test_further_pings_keep_the_interval() -> None:

@@ -2,12 +2,12 @@
 
 import asyncio
 import gzip
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from llmproxy.config.schema import ProviderConfig
 from llmproxy.core.errors import UpstreamProtocolError
+from llmproxy.core.reply import Flow
 from llmproxy.testing.provider import LAST_CHUNK, End, Provider, answer, chunk, head
 from llmproxy.upstream.client import Client
 from llmproxy.upstream.lean import READ_BUFFER
@@ -40,7 +40,7 @@ class Taken:
         self._stop = stop
         self._error = error
 
-    def __call__(self, data: bytes) -> bool:
+    def put(self, data: bytes, framed: bytes) -> bool:
         self.parts.append(data)
         self.came.set()
         if len(self.parts) < self._stop:
@@ -55,7 +55,7 @@ async def flowing(answered: Answer, taken: Taken) -> "asyncio.Task[None]":
     assert await answered.read() == b"a"
     assert answered.flow is not None
 
-    async def flow(flow: Callable[[Callable[[bytes], bool]], Awaitable[None]]) -> None:
+    async def flow(flow: Flow) -> None:
         await flow(taken)
 
     task = asyncio.get_running_loop().create_task(flow(answered.flow))
@@ -78,7 +78,8 @@ async def test_what_flows_comes_read_by_read_to_the_end(
     on.set()
     await flow
 
-    assert taken.parts == [b"bc", b"d"]
+    assert taken.parts == [b"bc"]
+    assert await answered.read() == b"d"  # it came with the end
     assert await answered.read() == b""
     assert await whole(await upstream.send(asked())) == b"next"
     assert provider.connections == 1
@@ -99,17 +100,19 @@ async def test_what_is_not_taken_any_more_is_read(
     assert (taken.parts, await whole(answered)) == ([b"b"], b"c")
 
 
+@pytest.mark.parametrize("parts", [chunk(b"b"), chunk(b"b") * 2], ids=["one", "two"])
 async def test_what_went_wrong_with_a_part_is_raised_where_it_is_waited_for(
-    provider: Provider, upstream: Upstream, asked: Ask
+    provider: Provider, upstream: Upstream, asked: Ask, parts: bytes
 ) -> None:
     go = asyncio.Event()
-    provider.then([CHUNKED + chunk(b"a"), go, chunk(b"b") + LAST_CHUNK])
+    provider.then([CHUNKED + chunk(b"a"), go, parts, End.HANG])
     answered = await upstream.send(asked())
 
     flow = await flowing(answered, Taken(stop=1, error=UpstreamProtocolError("odd")))
     go.set()
-    with pytest.raises(UpstreamProtocolError):  # also with the last part
+    with pytest.raises(UpstreamProtocolError):
         await flow
+    answered.close()
 
 
 @pytest.mark.parametrize("how", BROKEN.values(), ids=BROKEN.keys())

@@ -1,0 +1,192 @@
+"""A body's chunks as they come, in reads that end anywhere: what is given is what was sent."""
+
+import asyncio
+import gzip
+from typing import Any, NamedTuple, cast
+
+import pytest
+from aiohttp.connector import Connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmproxy.testing.provider import LAST_CHUNK, chunk, head
+from llmproxy.upstream.lean import LARGE_CHUNK, MOST_CHUNKS, LeanAnswer, Wire
+
+CHUNKED = head(200, [("transfer-encoding", "chunked")])
+
+
+class Line(asyncio.Transport):
+    """A transport that takes everything, and is told nothing."""
+
+    def write(self, data: Any) -> None:
+        """Take the request."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        """Nothing is left to be torn."""
+
+
+class Shelf:
+    """Keeps connections whose answer has ended."""
+
+    def __init__(self) -> None:
+        self.kept: list[Wire] = []
+
+    def keep(self, wire: Wire) -> None:
+        self.kept.append(wire)
+
+
+class Taken:
+    """All parts that came, and what each came as."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[bytes, bytes]] = []
+
+    def put(self, data: bytes, framed: bytes) -> bool:
+        self.parts.append((data, framed))
+        return True
+
+
+class Told(NamedTuple):
+    """What became of the reads: the parts, what was left to be read, whether it is kept."""
+
+    parts: list[tuple[bytes, bytes]]
+    rest: bytes
+    kept: bool
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(part for part, _ in self.parts) + self.rest
+
+
+async def told(first: bytes, reads: list[bytes]) -> Told:
+    """Have an answer begin with `first`, its content be read, and the reads flow."""
+    shelf, taken = Shelf(), Taken()
+    loop = asyncio.get_running_loop()
+    wire = Wire(shelf, loop)
+    wire.connection_made(Line())
+    wire.lease = cast(Connection, object())
+    answer: LeanAnswer = wire.ask(b"GET / HTTP/1.1\r\n\r\n")
+    wire.data_received(first)
+    await answer.opened
+    begun = await answer.read()
+    assert answer.flow is not None
+    flow = asyncio.ensure_future(answer.flow(taken))
+    await asyncio.sleep(0)  # it has begun
+    for read in reads:
+        wire.data_received(read)
+    rest = b""
+    if shelf.kept:
+        await flow
+        while data := await answer.read():
+            rest += data
+    flow.cancel()
+    return Told([(begun, b""), *taken.parts], rest, bool(shelf.kept))
+
+
+def seen(first: bytes, *reads: bytes) -> list[tuple[bytes, bytes]]:
+    """Give the parts of reads that flow."""
+    return asyncio.run(told(first, list(reads))).parts[1:]
+
+
+BEGUN = CHUNKED + chunk(b"a")
+SPELT = {
+    "upper case": b"A\r\n0123456789\r\n",
+    "leading zero": b"0a\r\n0123456789\r\n",
+    "extension": b"a;name=value\r\n0123456789\r\n",
+}
+
+
+@pytest.mark.parametrize("content", [b"b", b"\r\n", b"1\r\nb\r\n", b"x" * 5000])
+def test_a_chunk_that_comes_by_itself_is_also_given_as_it_came(content: bytes) -> None:
+    assert seen(BEGUN, chunk(content)) == [(content, chunk(content))]
+
+
+@pytest.mark.parametrize("spelt", SPELT.values(), ids=SPELT.keys())
+def test_one_that_is_told_in_another_way_than_ours_is_not(spelt: bytes) -> None:
+    assert seen(BEGUN, spelt, spelt) == [(b"0123456789", b"")] * 2
+
+
+def test_one_that_is_large_is_not() -> None:
+    content = b"x" * LARGE_CHUNK
+
+    assert seen(BEGUN, chunk(content)) == [(content, b"")]
+
+
+@pytest.mark.parametrize("headers", [[], [("content-length", "20")]])
+def test_what_is_not_chunked_is_not(headers: list[tuple[str, str]]) -> None:
+    assert seen(head(200, headers) + b"a", chunk(b"b")) == [(chunk(b"b"), b"")]
+
+
+def test_what_comes_packed_is_not() -> None:
+    coding = [("transfer-encoding", "chunked"), ("content-encoding", "gzip")]
+    first, second = chunk(gzip.compress(b"a")), chunk(gzip.compress(b"b"))
+
+    assert seen(head(200, coding) + first, second) == [(b"b", b"")]
+
+
+def test_what_looks_like_a_chunk_inside_another_is_part_of_it() -> None:
+    inside, after = chunk(b"bcd"), chunk(b"e")
+    outer = chunk(inside + inside)
+    cut = outer.index(inside)
+
+    parts = seen(BEGUN, outer[:cut], inside, outer[cut + len(inside) :], after)
+
+    assert parts == [(inside, b""), (inside, b""), (b"e", after)]  # in step again
+
+
+def test_chunks_that_come_together_are_given_together_and_the_next_as_it_came() -> None:
+    together = chunk(b"b") + chunk(b"c")
+
+    assert seen(BEGUN, together, chunk(b"d")) == [(b"bc", b""), (b"d", chunk(b"d"))]
+
+
+def test_behind_more_chunks_than_are_looked_at_none_is_taken_for_one_alone() -> None:
+    many = chunk(b"b") * (MOST_CHUNKS + 1)
+
+    assert seen(BEGUN, many, chunk(b"c")) == [(b"b" * (MOST_CHUNKS + 1), b""), (b"c", b"")]
+
+
+def test_a_chunk_behind_the_end_was_not_asked_for() -> None:
+    ended = asyncio.run(told(BEGUN, [chunk(b"b"), LAST_CHUNK]))
+
+    assert ended.kept
+    assert ended.body == b"ab"
+
+
+def spelt(content: bytes, how: int) -> bytes:
+    """Give a chunk, its size told in one of the ways that are allowed."""
+    size = (b"%x", b"%X", b"00%x", b"%x;a=b")[how] % len(content)
+    return size + b"\r\n" + content + b"\r\n"
+
+
+CONTENTS = st.one_of(
+    st.binary(min_size=1, max_size=40),
+    st.sampled_from([b"\r\n", b"1\r\nx\r\n", b"0\r\n\r\n", b"data: x\n\n", b"x" * 300]),
+)
+HOW = st.sampled_from([0, 0, 0, 0, 1, 2, 3])
+CHUNKS = st.lists(st.tuples(CONTENTS, HOW), min_size=1, max_size=12)
+
+
+@given(CHUNKS, st.lists(st.integers(min_value=1, max_value=700)), st.booleans())
+def test_whatever_the_reads_the_body_is_what_was_sent(
+    chunks: list[tuple[bytes, int]], sizes: list[int], by_chunk: bool
+) -> None:
+    raws = [spelt(content, how) for content, how in chunks]
+    raw = b"".join(raws)
+    reads = []
+    if by_chunk:
+        reads, raw = [*raws[: len(sizes)]], b"".join(raws[len(sizes) :])
+    for size in sizes:
+        reads.append(raw[:size])
+        raw = raw[size:]
+    reads = [read for read in (*reads, raw, LAST_CHUNK) if read]
+
+    given_on = asyncio.run(told(BEGUN, reads))
+
+    assert given_on.body == b"a" + b"".join(content for content, _ in chunks)
+    assert given_on.kept
+    for part, framed in given_on.parts:
+        assert framed in (b"", chunk(part))
