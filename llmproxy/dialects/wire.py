@@ -83,12 +83,15 @@ def loads(data: bytes) -> Any:
 
 def body_of(event: Event) -> Any:
     """Give what an event's data says as JSON; None where it is no JSON."""
+    if event.data == NO_JSON:  # both parsers would look at it, each twice
+        return None
     try:
         return loads(event.data)
     except ValueError:
         return None
 
 
+NO_JSON = b"[DONE]"  # with which OpenAI's streams end
 LARGEST_COUNT = 10**12  # tokens; a provider's nonsense beyond it would break every later sum
 
 

@@ -9,9 +9,12 @@ import asyncio
 import ssl
 from collections import deque
 from functools import partial
+from typing import Any
 
 import aiohttp
+from aiohappyeyeballs import AddrInfoType
 from aiohttp import ClientRequest, ClientTimeout, TCPConnector
+from aiohttp.client_proto import ResponseHandler
 
 from ..config.schema import ProviderConfig
 from .lean import Wire
@@ -50,6 +53,20 @@ class Pool(TCPConnector):
         assert isinstance(lease.protocol, Wire)
         lease.protocol.lease = lease
         return lease.protocol
+
+    async def _wrap_create_connection(
+        self, *args: Any, addr_infos: list[AddrInfoType], **kwargs: Any
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        """
+        Connect; where there is one address, without aiohttp's race between several.
+
+        That connects a socket, for which uvloop asks a thread for the number's own address.
+        """
+        address = addr_infos[0][4]
+        if len(addr_infos) > 1 or any(address[2:]):  # the scope of a link-local one
+            return await super()._wrap_create_connection(*args, addr_infos=addr_infos, **kwargs)
+        host, port, *_ = address
+        return await self._wrap_existing_connection(*args, host=host, port=port, **kwargs)
 
     def keep(self, wire: Wire) -> None:
         wire.idle_since = self._loop.time()
