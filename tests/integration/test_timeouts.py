@@ -39,15 +39,13 @@ LATE = (
     Late("response", "60ms", SILENT, False, "first gave no complete answer within 0.06 s"),
     Late(
         "total",
-        "250ms",
+        "1s",
         SILENT,
         False,
         "first did not answer within what was left of the total time",
     ),
     Late("idle", "60ms", BEGUN, True, "first went silent for 0.06 s in its answer"),
-    Late(
-        "total", "250ms", BEGUN, True, "first did not end its answer within the time for the whole"
-    ),
+    Late("total", "1s", BEGUN, True, "first did not end its answer within the time for the whole"),
 )
 
 
@@ -113,13 +111,13 @@ async def test_a_model_s_own_connect_limit_ends_the_wait_for_a_connection(start:
 
 async def test_the_first_byte_s_limit_ends_with_the_head(start: Start, first: Provider) -> None:
     first.then(EMPTY)
-    limits = 'timeouts.first_byte = "100ms"\ntimeouts.first_token = "300ms"\n'
+    limits = 'timeouts.first_byte = "1s"\ntimeouts.first_token = "1300ms"\n'
     text = provider("first", first.url, more=limits) + model("gpt-4", "first/gpt-4")
     gateway = await start(text)
 
     answered = await gateway.chat(stream=True)
 
-    assert "first gave no first token within 0.3 s" in answered.body.decode()
+    assert "first gave no first token within 1.3 s" in answered.body.decode()
 
 
 async def test_a_provider_s_own_total_bounds_one_attempt_and_another_answers(
@@ -140,7 +138,7 @@ async def test_a_provider_s_own_total_ends_a_stream_that_has_begun(
     start: Start, first: Provider
 ) -> None:
     first.then(BEGUN)
-    text = provider("first", first.url, more='timeouts.total = "250ms"\n')
+    text = provider("first", first.url, more='timeouts.total = "1s"\n')
     gateway = await start(text + model("gpt-4", "first/gpt-4"))
 
     answered = await gateway.chat(stream=True)
