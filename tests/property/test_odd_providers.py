@@ -35,6 +35,7 @@ idle = "200ms"
 event = "64KiB"
 answer = "64KiB"
 """
+PATIENT = model("patient", "far/gpt-4") + 'timeouts = { first_token = "15s", response = "15s" }\n'
 EXAMPLES = 3 * settings().max_examples
 SNIPPETS = st.sampled_from([
     b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"\0", b" ", b":", b"0\r\n\r\n", b"5\r\n", b"f" * 17,
@@ -88,7 +89,7 @@ class Edge:
 async def edge() -> AsyncIterator[Edge]:
     """One that all examples share."""
     async with Provider() as far:
-        targets = model("gpt-4", "far/gpt-4") + model("claude", "near/claude")
+        targets = model("gpt-4", "far/gpt-4") + model("claude", "near/claude") + PATIENT
         other = provider("near", far.url, kind="anthropic").replace("NEAR_KEY", "FAR_KEY")
         async with Gateway(provider("far", far.url) + other + targets + MORE) as gateway:
             yield Edge(gateway, far)
@@ -120,7 +121,7 @@ async def test_no_answer_is_too_odd_and_none_reaches_the_next_client(
             answered = await edge.gateway.chat(name, stream=streamed)
         edge.far._script.clear()  # where nothing has been asked for
         edge.far.then(openai_plain("next"))
-        following = await edge.gateway.chat()
+        following = await edge.gateway.chat("patient")
 
     assert following.json["choices"][0]["message"]["content"] == "next"
     _check(answered, anthropic=who == "anthropic", streamed=streamed)
