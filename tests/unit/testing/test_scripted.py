@@ -110,7 +110,7 @@ def test_a_client_that_gives_up_is_seen_leaving() -> None:
         provider.script("no_answer")
         with (
             openai.OpenAI(
-                base_url=provider.openai_url, api_key="any", max_retries=0, timeout=0.05
+                base_url=provider.openai_url, api_key="any", max_retries=0, timeout=1.0
             ) as client,
             pytest.raises(openai.APITimeoutError),
         ):
