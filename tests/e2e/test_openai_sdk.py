@@ -275,7 +275,7 @@ async def test_a_client_s_timeout_ends_the_provider_s_call(
     openai.then([End.HANG])
 
     with pytest.raises(sdk.APITimeoutError):
-        await client.with_options(timeout=0.3).chat.completions.create(
+        await client.with_options(timeout=1.0).chat.completions.create(
             model="gpt-4", messages=[{"role": "user", "content": "Hi"}]
         )
 

@@ -63,13 +63,13 @@ async def test_failing_requests_open_the_circuit_and_it_closes_after_recovery(
 ) -> None:
     openai.always = lambda _: answer(openai_error(), status=500)
     anthropic.always = lambda _: anthropic_plain()
-    gateway = await start(both + '\n[breaker]\nopen_for = "300ms"\n')
+    gateway = await start(both + '\n[breaker]\nopen_for = "1s"\n')
 
     for _ in range(2):
         await gateway.chat("gpt-4")
     page = (await gateway.get("/metrics")).body.decode()
     openai.always = lambda _: answer(openai_answer())
-    await asyncio.sleep(0.3)  # the circuit is open for this long
+    await asyncio.sleep(1.0)  # the circuit is open for this long
     served = await gateway.chat("gpt-4")
     recovered = (await gateway.get("/metrics")).body.decode()
 

@@ -14,7 +14,7 @@ from tests.support.websocket import CLOSE, Frame, Peer, Realtime, refusal_text, 
 
 from .conftest import Serve
 
-KEYED = '\n[server]\ngrace = "300ms"\n[[keys]]\nname = "app"\nkey = "sk-client-key"\n'
+KEYED = '\n[server]\ngrace = "1s"\n[[keys]]\nname = "app"\nkey = "sk-client-key"\n'
 CLIENT = {"authorization": "Bearer sk-client-key"}
 
 
