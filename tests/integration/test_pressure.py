@@ -57,14 +57,14 @@ async def test_a_slow_reader_s_time_is_not_the_provider_s_silence(
     words = openai_events("Hel", "slow")
     read = asyncio.Event()
     first.then(stream(*words[:2], words[2], read, *words[3:]))
-    limits = '\n[timeouts]\nidle = "200ms"\n[breaker]\nfailure_threshold = 1\n'
+    limits = '\n[timeouts]\nidle = "1s"\n[breaker]\nfailure_threshold = 1\n'
     gateway = await start(one(first) + limits)
     write = web.StreamResponse.write
 
     async def slowly(response: web.StreamResponse, data: bytes) -> None:
         await write(response, data)
         if b"slow" in data:
-            await asyncio.sleep(0.5)  # as long as a client takes that reads slowly
+            await asyncio.sleep(1.2)  # as long as a client takes that reads slowly
             read.set()
 
     monkeypatch.setattr(web.StreamResponse, "write", slowly)
@@ -185,7 +185,7 @@ async def test_a_page_that_is_read_slowly_but_steadily_arrives(
     start: Start, first: Provider
 ) -> None:
     many = "".join(model(f"m{number}", "first/x") for number in range(1500))
-    gateway = await start(one(first) + many + '\n[timeouts]\nclient_stall = "200ms"\n')
+    gateway = await start(one(first) + many + '\n[timeouts]\nclient_stall = "1s"\n')
     async with Client(gateway.port, receive_buffer=8192) as client:
         await client.send(request("GET", "/metrics", b"", {}))
         length = int((await client.head()).headers["content-length"])
@@ -194,10 +194,10 @@ async def test_a_page_that_is_read_slowly_but_steadily_arrives(
             part = await client.reader.read(16_000)
             assert part
             size += len(part)
-            await asyncio.sleep(0.01)  # as long as a slow client takes: longer, all in all
+            await asyncio.sleep(0.03)  # as long as a slow client takes: longer, all in all
 
     assert length > 500_000
-    assert time.monotonic() - began > 0.2
+    assert time.monotonic() - began > 1.0
 
 
 async def test_a_client_slow_at_the_very_end_gets_the_end(
@@ -282,7 +282,7 @@ async def test_the_total_time_that_a_slow_client_used_up_is_told_and_blames_nobo
     start: Start, first: Provider, parts: list[bytes]
 ) -> None:
     first.then(stream(*parts, End.HANG))
-    limits = '\n[timeouts]\ntotal = "500ms"\n[breaker]\nfailure_threshold = 1\n'
+    limits = '\n[timeouts]\ntotal = "1s"\n[breaker]\nfailure_threshold = 1\n'
     gateway = await start(one(first) + limits)
     async with Client(gateway.port, receive_buffer=8192) as client:
         await client.post("/v1/chat/completions", BODY)
@@ -305,7 +305,7 @@ async def test_the_total_time_cuts_a_plain_answer_that_is_read_too_slowly(
     start: Start, first: Provider
 ) -> None:
     first.then(answer({"choices": [{"index": 0, "message": {"content": "x" * 8_000_000}}]}))
-    limits = '\n[timeouts]\ntotal = "300ms"\n[breaker]\nfailure_threshold = 1\n'
+    limits = '\n[timeouts]\ntotal = "1s"\n[breaker]\nfailure_threshold = 1\n'
     gateway = await start(one(first) + limits)
     async with Client(gateway.port, receive_buffer=4096) as client:
         await client.post("/v1/chat/completions", {"model": "gpt-4", "messages": HELLO})

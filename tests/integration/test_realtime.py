@@ -310,7 +310,7 @@ async def test_a_target_that_does_not_open_is_followed_by_the_next(
     start: Start, serve: Serve, script: Script
 ) -> None:
     down, up = await serve(script), await serve(echo)
-    soon = '\n[timeouts]\nconnect = 0.3\n[retry]\nbase_delay = "1ms"\n'
+    soon = '\n[providers.p0.timeouts]\nconnect = 0.3\n[retry]\nbase_delay = "1ms"\n'
     gateway = await start(config(down, up, more=soon))
 
     async with session(gateway.port) as client:
@@ -422,11 +422,11 @@ async def test_the_clients_deadline_bounds_the_opening_and_not_the_session(
     start: Start, serve: Serve
 ) -> None:
     up = await serve(hang, echo)
-    gateway = await start(config(up, more="\n[timeouts]\ntotal = 0.4\n"))
+    gateway = await start(config(up, more="\n[timeouts]\ntotal = 1.0\n"))
 
     late = await refusal(await ask(gateway.port, headers={"x-llmproxy-timeout": "0.1"}))
     async with session(gateway.port) as client:
-        await asyncio.sleep(0.6)  # what has to be shown is that time does nothing
+        await asyncio.sleep(1.2)  # what has to be shown is that time does nothing
         await client.say("still here")
         heard = await client.read()
 
@@ -910,7 +910,7 @@ async def test_a_client_that_breaks_the_protocol_is_told_so_and_no_provider_is_b
 
 # Signs of life
 
-QUICK = "\n[timeouts]\nheartbeat = 0.1\n"
+QUICK = "\n[timeouts]\nheartbeat = 0.6\n"
 
 
 async def test_an_idle_session_lives_while_both_sides_answer_pings(
@@ -930,7 +930,7 @@ async def test_an_idle_session_lives_while_both_sides_answer_pings(
     gateway = await start(config(await serve(answering), more=QUICK + idle))
 
     async with session(gateway.port) as client:
-        for _ in range(3):
+        for _ in range(2):
             ping = await client.read()
             await client.send(PONG, ping.data)
             assert ping.opcode == PING
@@ -956,7 +956,7 @@ async def test_a_provider_that_answers_no_ping_is_lost(start: Start, serve: Serv
     numbers = await gateway.ended(1)
 
     assert frame.code == 1011
-    assert frame.reason == "p0 did not answer a ping within 0.1 s"
+    assert frame.reason == "p0 did not answer a ping within 0.6 s"
     assert numbers.value("llm_attempts_total", provider="p0", outcome="failed") == 1
 
 
@@ -1003,7 +1003,7 @@ async def test_a_provider_that_takes_nothing_is_lost_and_not_the_client_that_spe
             await asyncio.gather(flooding, return_exceptions=True)
     numbers = await gateway.ended(1)
 
-    assert end.reason == "p0 took nothing of what it was sent for 0.1 s"
+    assert end.reason == "p0 took nothing of what it was sent for 0.6 s"
     assert numbers.value("llm_attempts_total", provider="p0", outcome="failed") == 1
 
 

@@ -947,7 +947,7 @@ async def test_a_provider_that_takes_an_upload_and_does_not_answer_is_a_504(
     start: Start, first: Provider, second: Provider
 ) -> None:
     first.then(hang())
-    gateway = await start(both(first, second, '\n[timeouts]\nresponse = "200ms"\n'))
+    gateway = await start(both(first, second, '\n[timeouts]\nresponse = "1s"\n'))
     sent = form(("purpose", b"batch"), file=b"y" * 3_000_000)
 
     answered = await ask(gateway.port, "/v1/files", sent, FORM)
@@ -963,9 +963,9 @@ async def test_an_answer_that_is_slow_to_come_whole_is_bound_by_silence_alone(
 ) -> None:
     body = b"x" * 300_000
     own = {"content-type": "application/octet-stream", "content-length": str(len(body))}
-    pause = Pause(0.15)
+    pause = Pause(0.4)
     first.then([head(200, own), body[:1], pause, body[1:2], pause, body[2:3], pause, body[3:]])
-    gateway = await start(both(first, second, '\n[timeouts]\nresponse = "300ms"\n'))
+    gateway = await start(both(first, second, '\n[timeouts]\nresponse = "1s"\n'))
 
     answered = await gateway.get("/v1/files/f/content")
 

@@ -199,7 +199,7 @@ async def test_a_timeout_before_the_first_frame_is_not_retried_but_failed_over_a
 ) -> None:
     first.then(hang(), hang())
     second.then(*((openai_stream("Hi") if streamed else openai_plain()) for _ in range(2)))
-    limits = '\n[timeouts]\nfirst_token = "60ms"\nresponse = "60ms"\n'
+    limits = '\n[providers.first.timeouts]\nfirst_token = "60ms"\nresponse = "60ms"\n'
     gateway = await start(routes(first, second, blame_at=2, more=limits))
 
     answers = [await gateway.chat(stream=streamed) for _ in range(2)]
@@ -215,7 +215,7 @@ async def test_a_stream_whose_head_came_but_no_content_times_out_like_one_that_n
     role = openai_events()[0]
     first.then(stream(b": keep-alive\n\n", role, End.HANG))
     second.then(openai_stream("Hi"))
-    limits = '\n[timeouts]\nfirst_token = "60ms"\n'
+    limits = '\n[providers.first.timeouts]\nfirst_token = "60ms"\n'
     gateway = await start(routes(first, second, blame_at=1, more=limits))
 
     answered = await gateway.chat(stream=True)
@@ -702,7 +702,7 @@ async def test_a_stream_that_falls_silent_ends_with_an_error_event(
     start: Start, first: Provider, second: Provider
 ) -> None:
     sent = openai_events("Hel")[:2]
-    first.then(stream(*sent, End.HANG))
+    first.then(stream(b"".join(sent), End.HANG))
     limits = '\n[timeouts]\nidle = "60ms"\n'
     gateway = await start(routes(first, second, blame_at=1, more=limits))
 
