@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -180,26 +181,31 @@ async def test_a_provider_that_leaves_ends_the_client_s_upload(serve: Serve) -> 
     assert numbers.value("llm_requests_total", **labels) == 1
 
 
-async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    for move in answer({"error": {"message": "no"}}, status=403):
-        if isinstance(move, bytes):
-            writer.write(move)
-    await writer.drain()
-    while await reader.read(65536):
-        pass
-    writer.close()
-
-
 async def test_a_refusal_in_mid_upload_reaches_the_client_at_once(serve: Serve) -> None:
-    server = await asyncio.start_server(_refuse, "127.0.0.1", 0)
+    left = asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for move in answer({"error": {"message": "no"}}, status=403):
+            if isinstance(move, bytes):
+                writer.write(move)
+        with suppress(ConnectionError):
+            await writer.drain()
+            while await reader.read(65536):
+                pass
+        writer.transport.abort()
+        left.set()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     gateway: Command = await serve(provider("openai", f"http://127.0.0.1:{port}"))
 
-    async with server, Client(gateway.port) as client:
-        await begin(client, 100)
-        await send(client, 2)
-        answered = await client.answer()
+    async with server:
+        async with Client(gateway.port) as client:
+            await begin(client, 100)
+            await send(client, 2)
+            answered = await client.answer()
+        await left.wait()
 
     assert answered.status == 403
     assert answered.json == {"error": {"message": "no"}}
