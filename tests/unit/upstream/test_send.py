@@ -161,9 +161,11 @@ async def test_a_proxy_makes_a_tunnel_to_a_provider_with_tls(
     tunnels: list[bytes] = []
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+        finally:
+            writer.close()
 
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tunnels.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
