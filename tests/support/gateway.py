@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
+from aiohttp.web_app import _cached_build_middleware
 
 from llmproxy.app import create_app
 from llmproxy.config.load import parse
@@ -119,6 +120,9 @@ class Gateway(Asked):
         trace: TracebackType | None,
     ) -> None:
         await self._runner.cleanup()
+        # aiohttp keeps handlers with their applications: hundreds of them, which the collector
+        # looks at for up to a second, in the middle of some other test
+        _cached_build_middleware.cache_clear()
 
     async def reload(self, text: str) -> Reloaded:
         """Have the gateway read its configuration again, which is `text` now."""
