@@ -69,6 +69,7 @@ class Passthrough:
         "_choices",
         "_counts",
         "_cutter",
+        "_finishing",
         "_half",
         "_last",
         "_provider",
@@ -96,7 +97,8 @@ class Passthrough:
         self._provider = provider
         self._cutter = EventCutter(limit)
         self._half = False  # whether that holds anything
-        self._last: list[bytes] = []  # reads
+        self._finishing = False  # whether the model has said why it stopped
+        self._last: list[bytes] = []  # reads since
         self._usage_read = b""
         self._choices = choices
         self._unasked = unasked
@@ -140,17 +142,13 @@ class Passthrough:
             and (out.rfind(b'"error"') >= 0 or out.rfind(b"event: error") >= 0)
         ):
             self._look_for_an_end(out)
-        if (finish := wire.FINISH) is not None and (self._last or self._finishes(out, finish)):
+        if (finish := wire.FINISH) is not None and (at := out.rfind(finish)) >= 0:
+            at += len(finish)
+            if out[at : at + 5] != b":null" and not NULL.match(out, at):
+                self._finishing = True
+        if self._finishing:
             self._keep(out)
         return out
-
-    def _finishes(self, out: bytes, key: bytes) -> bool:
-        """Whether the last such key of a read has another value than null."""
-        at = out.rfind(key)
-        if at < 0:
-            return False
-        at += len(key)
-        return out[at : at + 5] != b":null" and not NULL.match(out, at)
 
     def _keep(self, out: bytes) -> None:
         self._last.append(out[-KEPT_BYTES:])

@@ -298,40 +298,41 @@ class Wire(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         sink = self.sink
-        if sink is not None and self._to_come == 0 and (part := content_of_chunk(data)):
-            # the parser, which is between two chunks, has nothing to do with one that is whole
-            self._put(sink, part, data)
-            return
+        # between two chunks, the parser has nothing to do with one that is whole
+        if sink is None or self._to_come != 0 or not (part := content_of_chunk(data)):
+            part, data = self._parsed(data), b""
+            if sink is None or not part:
+                return
+        error = None
+        try:
+            if sink.put(part, data):
+                return
+        except LLMProxyError as raised:
+            error = raised
+        if self._body is not None:
+            self._body.end_flow(error)
+
+    def _parsed(self, data: bytes) -> bytes:
+        """Take what came, and give what of the body a sink is to have now."""
         parser = self._parser
         if parser is None or self.lease is None:
             self._unasked(data)
-            return
+            return b""
         self.heard = True
         try:
             messages, _, _ = parser.feed_data(data)
         except HttpProcessingError as error:
             self._fail(error)
-            return
+            return b""
         if self._to_come is not None:
             self._to_come = None if self.was_paused else to_come(data, self._to_come)
         for message, payload in messages:
             self._head(message, payload)
             if message.chunked and message.compression is None and data.startswith(b"HTTP/"):
                 self._to_come = to_come(data, data.find(b"\r\n\r\n") + 4)
-        if sink is not None and self._body is not None and (part := self._body.for_sink()):
-            self._put(sink, part, b"")
         if self.answer is None and parser.feed_eof() is not None:
             self.abort()  # a second answer has begun
-
-    def _put(self, sink: Sink, part: bytes, framed: bytes) -> None:
-        error = None
-        try:
-            if sink.put(part, framed):
-                return
-        except LLMProxyError as raised:
-            error = raised
-        if self._body is not None:
-            self._body.end_flow(error)
+        return b"" if self.sink is None or self._body is None else self._body.for_sink()
 
     def _unasked(self, data: bytes) -> None:
         if self.lease is None:
