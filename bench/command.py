@@ -18,7 +18,7 @@ from . import gate, peers, workers
 from .contenders import NAMES, find_nginx
 from .figures import FIGURES, KEYS, Result, Round, total_errors
 from .load import Tools, build, check, find_compiler, provider
-from .machine import Interpreter, interpreter, machine_line
+from .machine import Interpreter, awake, interpreter, machine_line
 from .processes import ProgramFailed, raise_file_limit
 from .report import errors_told, table
 from .rounds import Plan, play, quick_figures
@@ -219,7 +219,7 @@ def _pass_gate(rounds: Sequence[Round], recorded: Mapping[str, float]) -> int:
 @contextmanager
 def _tools(*, polls: bool) -> Iterator[tuple[Tools, Path, int]]:
     """The two programs, checked; a folder for this run; the port of the mock provider."""
-    with tempfile.TemporaryDirectory(prefix="llmproxy-bench-") as name:
+    with awake(), tempfile.TemporaryDirectory(prefix="llmproxy-bench-") as name:
         folder = Path(name)
         tools = replace(build(folder), polls=polls)
         with provider(tools) as port:
