@@ -7,7 +7,7 @@ import re
 import struct
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,9 +65,11 @@ def interpreter(python: str) -> Interpreter | None:
 
 def machine_line(seen: Interpreter, names: Sequence[str]) -> str:
     """The machine and the versions, of peers too where they are measured, in a line."""
+    with awake() as kept:
+        pass
     parts = [
         f"{_cpu_model()}, {os.cpu_count()} CPUs",
-        *(["kept from halting"] if os.access(CPU_LATENCY, os.W_OK) else []),
+        *(["kept from halting"] if kept else []),
         f"{platform.system()} {platform.release()}",
         f"Python {seen.python}",
         f"aiohttp {seen.aiohttp or 'none'}",
@@ -79,19 +81,22 @@ def machine_line(seen: Interpreter, names: Sequence[str]) -> str:
 
 
 @contextmanager
-def awake() -> Iterator[None]:
+def awake() -> Iterator[bool]:
     """
-    No CPU halts inside, where the kernel lets us ask for that.
+    No CPU halts inside, if the kernel lets us ask for that; says whether it does.
 
     What it takes to wake a halted one, most of all a virtual one, is no work of the program that
     runs next, but stands in its time.
     """
-    if not os.access(CPU_LATENCY, os.W_OK):
-        yield
-        return
-    with CPU_LATENCY.open("wb", buffering=0) as request:
-        request.write(AT_ONCE)
-        yield
+    with ExitStack() as stack:
+        try:
+            request = stack.enter_context(CPU_LATENCY.open("wb", buffering=0))
+            request.write(AT_ONCE)
+        except OSError:
+            kept = False
+        else:
+            kept = True
+        yield kept
 
 
 def _cpu_model() -> str:

@@ -286,7 +286,8 @@ class Exchange:
     reply is closed.
     `beside` says that this is a copy, for asking a second target while another is silent.
     `status` is what went to the client (499: it left).
-    `streamed` says that an event stream went out, `last_chunk` when its last part was read.
+    `streamed` says that an event stream went out; `last_chunk`, known once its way has ended, when
+    the last part of an answer was read that was not sent whole.
     `watch` bounds whatever the exchange waits for, from its admission to the end of its answer.
     `session` is there for a realtime session: it holds its places for as long as its client likes.
     """

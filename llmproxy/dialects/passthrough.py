@@ -96,7 +96,7 @@ class Passthrough:
         self._wire = wire
         self._provider = provider
         self._cutter = EventCutter(limit)
-        self._half = False  # whether that holds anything
+        self._half = False  # whether that holds anything: to look there costs a cache miss
         self._finishing = False  # whether the model has said why it stopped
         self._last: list[bytes] = []  # reads since
         self._usage_read = b""
@@ -144,9 +144,9 @@ class Passthrough:
             self._look_for_an_end(out)
         if (finish := wire.FINISH) is not None and (at := out.rfind(finish)) >= 0:
             at += len(finish)
-            if out[at : at + 5] != b":null" and not NULL.match(out, at):
-                self._finishing = True
-        if self._finishing:
+            if out[at : at + 5] != b":null" or self._choices > 1:
+                self._finishing = self._finishing or _has_value(out, finish)
+        if self._finishing and out:
             self._keep(out)
         return out
 
@@ -231,6 +231,11 @@ class Passthrough:
         if (counts := self._wire.counts(body)) is not None:
             known = {name: value for name, value in counts.items() if value is not None}
             self._counts |= known
+
+
+def _has_value(data: bytes, key: bytes) -> bool:
+    """Say whether the key has another value than null anywhere."""
+    return any(not NULL.match(data, key.end()) for key in re.finditer(re.escape(key), data))
 
 
 def _parsed(data: bytes) -> list[tuple[Event, Any]]:

@@ -3,13 +3,15 @@
 import json
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
 from ..core.exchange import Json
 from ..core.usage import Usage
 from ..framing.sse import Event
+
+DONE: Final = b"[DONE]"  # the data with which OpenAI's streams end
 
 
 class Opening(Enum):
@@ -83,7 +85,7 @@ def loads(data: bytes) -> Any:
 
 def body_of(event: Event) -> Any:
     """Give what an event's data says as JSON; None where it is no JSON."""
-    if event.data == NO_JSON:  # both parsers would look at it, each twice
+    if event.data == DONE:  # no JSON either, which two parsers would find out
         return None
     try:
         return loads(event.data)
@@ -91,7 +93,6 @@ def body_of(event: Event) -> Any:
         return None
 
 
-NO_JSON = b"[DONE]"  # with which OpenAI's streams end
 LARGEST_COUNT = 10**12  # tokens; a provider's nonsense beyond it would break every later sum
 
 

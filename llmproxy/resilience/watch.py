@@ -1,8 +1,7 @@
 """
 Time limits that may be moved at no cost, and that say what they were.
 
-`asyncio.timeout` sets a timer for each request and each time it is moved; a stream moves its limit
-twice a chunk. Here a limit is a number in a `Watch`, and a request has one watch for its whole
+`asyncio.timeout` sets a timer for each request and each time it is moved. Here a limit is a number in a `Watch`, and a request has one watch for its whole
 life, moved from one limit to the next. One sweep, four times a second, looks at all numbers and
 sets a timer only for those whose time comes before the next sweep; a timer that fires looks at the
 number again, which may have moved on. When the time is up the task is cancelled, and whoever set

@@ -2,7 +2,7 @@
 One request and its answer on a connection, without aiohttp's objects for them.
 
 aiohttp's connector makes the connections (DNS, TLS and the way through a proxy are its business)
-and its parser reads what comes. Only what is said on a connection is ours: a request's head and
+and its parser reads what comes, but for a stream's chunks that come whole and alone. Only what is said on a connection is ours: a request's head and
 body leave in one write, unless the body is still on its way to us, and the answer is read from the
 parser's own stream.
 `ClientSession.request` builds and walks a dozen objects for the same, at several times the cost.
@@ -35,7 +35,7 @@ HEAD_LINE = 16384
 MOST_INTERIM = 16
 TLS_SLICE = 65536
 APART = 65536
-LARGE_CHUNK = 16384
+LARGE_CHUNK = 16384  # with its frame; what is larger is not copied to find out
 MOST_CHUNKS = 16  # whose sizes are looked at in one read
 WITH_BODY = frozenset({"PATCH", "POST", "PUT"})  # their length is told also where it is 0
 LAST_CHUNK = b"0\r\n\r\n"
@@ -162,6 +162,7 @@ class Body(StreamReader):
             return b""
         wire: Any = self._protocol
         if wire._reading_paused:  # noqa: SLF001
+            wire.sink = None
             self.end_flow(None)
             return b""
         data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
@@ -299,16 +300,18 @@ class Wire(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         sink = self.sink
         # between two chunks, the parser has nothing to do with one that is whole
+        framed = data
         if sink is None or self._to_come != 0 or not (part := content_of_chunk(data)):
-            part, data = self._parsed(data), b""
+            part, framed = self._parsed(data), b""
             if sink is None or not part:
                 return
         error = None
         try:
-            if sink.put(part, data):
+            if sink.put(part, framed):
                 return
         except LLMProxyError as raised:
             error = raised
+        self.sink = None  # until who waits for its end has turned up, what comes is kept
         if self._body is not None:
             self._body.end_flow(error)
 
@@ -429,10 +432,10 @@ def to_come(data: bytes, at: int) -> int | None:
     Give how many bytes are to come of the last chunk in `data`, in which one begins at `at`.
 
     None where that cannot be told (its size is not all there, or there are too many), and behind
-    the last of the body.
+    the last of the body: from then on all of the answer is parsed.
     """
     end = len(data)
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MOST_CHUNKS + 1):
         if at >= end:
             return at - end
         line = data.find(b"\r\n", at)

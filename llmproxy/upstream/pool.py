@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import aiohttp
-from aiohappyeyeballs import AddrInfoType
 from aiohttp import ClientRequest, ClientTimeout, TCPConnector
 from aiohttp.client_proto import ResponseHandler
 
@@ -55,17 +54,16 @@ class Pool(TCPConnector):
         return lease.protocol
 
     async def _wrap_create_connection(
-        self, *args: Any, addr_infos: list[AddrInfoType], **kwargs: Any
+        self, *args: Any, addr_infos: list[Any], **kwargs: Any
     ) -> tuple[asyncio.Transport, ResponseHandler]:
         """
         Connect; where there is one address, without aiohttp's race between several.
 
         That connects a socket, for which uvloop asks a thread for the number's own address.
         """
-        address = addr_infos[0][4]
-        if len(addr_infos) > 1 or any(address[2:]):  # the scope of a link-local one
+        if len(addr_infos) > 1:
             return await super()._wrap_create_connection(*args, addr_infos=addr_infos, **kwargs)
-        host, port, *_ = address
+        host, port, *_ = addr_infos[0][4]
         return await self._wrap_existing_connection(*args, host=host, port=port, **kwargs)
 
     def keep(self, wire: Wire) -> None:

@@ -35,7 +35,7 @@ class Answer(Protocol):
     on for long. `read` gives the bytes that have come, `b""` at the end; it raises `WIRE_ERRORS`.
     `whole`, where there is one, gives at once what `read` would, if all has come and is no more than
     so many bytes; else None, and all is still to be read.
-    `flow`, where there is one, hands what comes to a function for as long as that returns True, and
+    `flow`, where there is one, hands what comes to a sink for as long as that takes it, and
     whoever called it reads on from where it returned; it raises the same, and what that raises.
     """
 

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from llmproxy.testing.answers import openai_answer, openai_events, openai_plain, openai_stream
-from llmproxy.testing.provider import End, Provider, Step, chunk, head
-from tests.support.gateway import model, provider
+from llmproxy.testing.provider import End, Provider, Step, chunk, head, stream
+from tests.support.gateway import HELLO, model, provider
+from tests.support.wire import Client
 
 from .conftest import Start
 
@@ -135,6 +136,28 @@ async def test_a_key_echoed_in_an_answer_does_not_come_back(start: Start, first:
     assert plain.json["choices"][0]["message"]["content"] == "I was asked with ********"
     assert b'"********"' in streamed.body
     assert streamed.complete
+
+
+async def test_a_key_echoed_in_a_chunk_of_its_own_does_not_come_back(
+    start: Start, first: Provider
+) -> None:
+    role, *words = openai_events("with ", "sk-p-key", "!")
+    words[0] = role + words[0]  # which waits for content
+    heard = [asyncio.Event() for _ in words]
+    first.then(stream(*(move for pair in zip(words, heard, strict=True) for move in pair)))
+    gateway = await start(one(first.url))
+    seen = b""
+
+    async with Client(gateway.port) as client:
+        await client.post(
+            "/v1/chat/completions", {"model": "gpt-4", "messages": HELLO, "stream": True}
+        )
+        for word, event in zip(words, heard, strict=True):
+            seen += await client.until(word.replace(b"sk-p-key", b"********"))
+            event.set()
+
+    assert b"sk-p-key" not in seen
+    assert b"********" in seen
 
 
 async def test_a_key_that_a_large_answer_splits_does_not_come_back(

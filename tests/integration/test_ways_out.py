@@ -733,6 +733,20 @@ async def test_a_stream_that_falls_silent_later_is_told_of_the_same_limit(
     assert b'"code":"timeout"' in rest
 
 
+async def test_who_speaks_within_the_limit_may_speak_for_longer_than_it(
+    start: Start, first: Provider, second: Provider
+) -> None:
+    words = openai_events(*"Hello")
+    first.then(stream(*(move for word in words for move in (word, Pause(0.3)))))
+    limits = '\n[timeouts]\nidle = "1s"\n'
+    gateway = await start(routes(first, second, blame_at=1, more=limits))
+
+    answered = await gateway.chat(stream=True)
+
+    assert answered.body == b"".join(words)
+    assert answered.complete
+
+
 async def test_a_provider_that_does_not_hang_up_after_the_end_keeps_nobody_waiting(
     start: Start, first: Provider, second: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,19 @@ def test_any_reads_pass_unchanged_and_mean_the_same(
     assert made.usage == whole.usage
 
 
+@given(openai(), PLACES)
+def test_a_stream_that_lacks_no_more_than_done_is_whole(
+    events: list[bytes], places: list[int]
+) -> None:
+    sent = b"".join(event for event in events if b"[DONE]" not in event)
+    made = reader("openai_chat")
+
+    out = b"".join(map(made.feed, cut(sent, places)))
+
+    assert made.whole
+    assert out + made.finish() == sent
+
+
 @given(STREAMS, st.integers(0, 10**6), PLACES)
 def test_a_stream_cut_before_its_end_never_ends_as_a_whole_one(
     stream: tuple[str, list[bytes]], place: int, places: list[int]

@@ -13,10 +13,10 @@ from typing import Any, Final
 from ...core.exchange import Json
 from ...core.usage import Usage
 from ...framing.sse import Event
-from ..wire import Opening, count, part
+from ..wire import DONE, Opening, count, part
 
 DIALECT: Final = "openai_chat"
-END_MARK: Final = b"[DONE]"
+END_MARK: Final = DONE
 USAGE: Final = b'"usage"'
 FINISH: Final = b'"finish_reason"'
 PING: Final = b": ping\n\n"

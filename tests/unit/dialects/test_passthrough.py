@@ -464,6 +464,48 @@ def test_unasked_usage_is_counted_and_taken_out_however_it_is_cut(places: list[i
     assert translator.usage == Usage(input_tokens=5, output_tokens=2)
 
 
+def choice(index: int, reason: str | None) -> dict[str, object]:
+    return {"index": index, "delta": {"content": "x"}, "finish_reason": reason}
+
+
+def said(*choices: dict[str, object]) -> bytes:
+    return b"data: " + orjson.dumps({"choices": choices}) + b"\n\n"
+
+
+ENDS = {
+    "in one event": (said(choice(0, "stop"), choice(1, None)), said(choice(1, "stop"))),
+    "in one read": (said(choice(0, "stop")) + said(choice(1, None)), said(choice(1, "length"))),
+    "one by one": (said(choice(0, "stop")), said(choice(1, None)), said(choice(1, "stop"))),
+}
+
+
+@pytest.mark.parametrize("reads", ENDS.values(), ids=ENDS.keys())
+def test_without_an_end_it_is_whole_once_each_choice_has_its_reason(
+    reads: tuple[bytes, ...],
+) -> None:
+    wire = DIALECTS["openai_chat"].wire
+    translator = Passthrough(wire, provider="far", limit=LIMIT, choices=2)
+    translator.feed(said(choice(0, None), choice(1, None)))
+
+    before = []
+    for read in reads:
+        before.append(translator.whole)
+        translator.feed(read)
+
+    assert not any(before)
+    assert translator.whole
+    translator.finish()
+
+
+def test_what_comes_in_pieces_behind_the_reason_does_not_take_it_away() -> None:
+    behind = [bytes((byte,)) for byte in USAGE + COMMENT]
+
+    translator = started(TEXT, FINISH, *behind)
+
+    assert translator.whole
+    translator.finish()
+
+
 def test_unasked_usage_is_taken_out_of_an_end_without_its_blank_line() -> None:
     wire = DIALECTS["openai_chat"].wire
     translator = Passthrough(wire, provider="far", limit=LIMIT, unasked=without_usage)

@@ -1,6 +1,7 @@
 """A limit that moves, and says what it was."""
 
 import asyncio
+import time
 from math import inf
 
 import pytest
@@ -43,6 +44,20 @@ async def test_a_limit_moved_earlier_counts_from_there() -> None:
         await loop.create_future()
 
     assert loop.time() - start < 10.0
+
+
+@pytest.mark.parametrize("longer", [0.05, 2 * PERIOD])
+async def test_who_set_a_limit_may_set_a_later_one_when_it_is_up(longer: float) -> None:
+    start = time.monotonic()
+
+    def later() -> None:
+        watch.until(start + longer, late)
+
+    with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
+        watch.until(start + 0.01, later)
+        await asyncio.get_running_loop().create_future()
+
+    assert time.monotonic() - start >= longer
 
 
 async def test_no_limit_any_more_lets_the_block_go_on() -> None:

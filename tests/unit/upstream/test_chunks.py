@@ -16,7 +16,9 @@ CHUNKED = head(200, [("transfer-encoding", "chunked")])
 
 
 class Line(asyncio.Transport):
-    """A transport that takes everything, and is told nothing."""
+    """A transport that takes everything, and remembers that it was torn."""
+
+    torn = False
 
     def write(self, data: Any) -> None:
         """Take the request."""
@@ -25,7 +27,7 @@ class Line(asyncio.Transport):
         return 0
 
     def abort(self) -> None:
-        """Nothing is left to be torn."""
+        self.torn = True
 
 
 class Shelf:
@@ -39,37 +41,41 @@ class Shelf:
 
 
 class Taken:
-    """All parts that came, and what each came as."""
+    """All parts that came, and what each came as; behind the `last` one nothing is taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: bytes | None = None) -> None:
         self.parts: list[tuple[bytes, bytes]] = []
+        self._last = last
 
     def put(self, data: bytes, framed: bytes) -> bool:
         self.parts.append((data, framed))
-        return True
+        return data != self._last
 
 
 class Told(NamedTuple):
-    """What became of the reads: the parts, what was left to be read, whether it is kept."""
+    """What became of the reads: the parts, what was left to be read, and of the connection."""
 
     parts: list[tuple[bytes, bytes]]
     rest: bytes
     kept: bool
+    torn: bool
 
     @property
     def body(self) -> bytes:
         return b"".join(part for part, _ in self.parts) + self.rest
 
 
-async def told(first: bytes, reads: list[bytes]) -> Told:
-    """Have an answer begin with `first`, its content be read, and the reads flow."""
-    shelf, taken = Shelf(), Taken()
+async def told(first: bytes | list[bytes], reads: list[bytes], last: bytes | None = None) -> Told:
+    """Have an answer begin with `first`, its content be read, and the reads flow up to `last`."""
+    shelf, taken = Shelf(), Taken(last)
     loop = asyncio.get_running_loop()
     wire = Wire(shelf, loop)
-    wire.connection_made(Line())
+    line = Line()
+    wire.connection_made(line)
     wire.lease = cast(Connection, object())
     answer: LeanAnswer = wire.ask(b"GET / HTTP/1.1\r\n\r\n")
-    wire.data_received(first)
+    for read in [first] if isinstance(first, bytes) else first:
+        wire.data_received(read)
     await answer.opened
     begun = await answer.read()
     assert answer.flow is not None
@@ -83,7 +89,7 @@ async def told(first: bytes, reads: list[bytes]) -> Told:
         while data := await answer.read():
             rest += data
     flow.cancel()
-    return Told([(begun, b""), *taken.parts], rest, bool(shelf.kept))
+    return Told([(begun, b""), *taken.parts], rest, bool(shelf.kept), line.torn)
 
 
 def seen(first: bytes, *reads: bytes) -> list[tuple[bytes, bytes]]:
@@ -150,10 +156,34 @@ def test_behind_more_chunks_than_are_looked_at_none_is_taken_for_one_alone() -> 
 
 
 def test_a_chunk_behind_the_end_was_not_asked_for() -> None:
-    ended = asyncio.run(told(BEGUN, [chunk(b"b"), LAST_CHUNK]))
+    ended = asyncio.run(told(BEGUN, [chunk(b"b"), LAST_CHUNK, chunk(b"c")]))
 
-    assert ended.kept
+    assert ended.torn
     assert ended.body == b"ab"
+
+
+INTERIM = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+
+
+@pytest.mark.parametrize("interim", [0, 1])
+@pytest.mark.parametrize("cut", [0, 20, len(CHUNKED) - 2])
+def test_however_the_head_comes_what_flows_is_what_was_sent(interim: int, cut: int) -> None:
+    first = INTERIM * interim + BEGUN
+
+    given_on = asyncio.run(told([first[:cut], first[cut:]], [chunk(b"b"), chunk(b"c"), LAST_CHUNK]))
+
+    assert given_on.body == b"abc"
+    assert given_on.kept
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_what_comes_before_the_refusal_is_heard_of_is_left_to_be_read(parts: int) -> None:
+    reads = [chunk(b"b") * parts, chunk(b"c"), chunk(b"d") + LAST_CHUNK]
+
+    ended = asyncio.run(told(BEGUN, reads, last=b"b" * parts))
+
+    assert [part for part, _ in ended.parts] == [b"a", b"b" * parts]
+    assert ended.rest == b"cd"
 
 
 def spelt(content: bytes, how: int) -> bytes:
