@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,10 +156,13 @@ def _run(options: argparse.Namespace) -> int:
         options.json.parent.mkdir(parents=True, exist_ok=True)  # now, not after half an hour
     absent = _install_peers(options)
     raise_file_limit()
-    about = About(machine=machine_line(seen, options.names), commit=_commit(), options=options)
-    if options.workers:
-        return _run_workers(options, about)
-    runs = _measure(options)
+    with ExitStack() as stack:
+        kept = not options.workers and stack.enter_context(awake())
+        machine = machine_line(seen, options.names, kept=kept)
+        about = About(machine=machine, commit=_commit(), options=options)
+        if options.workers:
+            return _run_workers(options, about)
+        runs = _measure(options)
     rounds = [r for run in runs for r in run]
     _print_report(runs, options, about.machine)
     for name, reason in absent.items():
@@ -219,7 +222,7 @@ def _pass_gate(rounds: Sequence[Round], recorded: Mapping[str, float]) -> int:
 @contextmanager
 def _tools(*, polls: bool) -> Iterator[tuple[Tools, Path, int]]:
     """The two programs, checked; a folder for this run; the port of the mock provider."""
-    with awake(), tempfile.TemporaryDirectory(prefix="llmproxy-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="llmproxy-bench-") as name:
         folder = Path(name)
         tools = replace(build(folder), polls=polls)
         with provider(tools) as port:

@@ -63,10 +63,12 @@ def interpreter(python: str) -> Interpreter | None:
     return Interpreter(**json.loads(done.stdout))
 
 
-def machine_line(seen: Interpreter, names: Sequence[str]) -> str:
-    """The machine and the versions, of peers too where they are measured, in a line."""
-    with awake() as kept:
-        pass
+def machine_line(seen: Interpreter, names: Sequence[str], *, kept: bool) -> str:
+    """
+    The machine and the versions, of peers too where they are measured, in a line.
+
+    `kept`: its CPUs are kept from halting.
+    """
     parts = [
         f"{_cpu_model()}, {os.cpu_count()} CPUs",
         *(["kept from halting"] if kept else []),
