@@ -56,6 +56,8 @@ class Dialect:
     rename: Callable[[Json, str], Json] | None = None
 
 
+UNTOLD = 1 << 31  # answers: no stream has so many
+
 DIALECTS: Mapping[str, Dialect] = {
     openai_chat_wire.DIALECT: Dialect(
         api="OpenAI's Chat Completions API",
@@ -159,7 +161,7 @@ def translator(
     """
     wire = DIALECTS[dialect].wire
     if dialect == call.dialect:
-        choices = max(1, count(call.body.get("n"))) * _prompts(call)
+        choices = _choices(call) * _prompts(call)
         return Passthrough(
             wire,
             provider=provider,
@@ -176,6 +178,12 @@ def reader(call: Call, dialect: str, *, provider: str, limits: LimitsConfig, now
     if dialect == call.dialect:
         return Plain(DIALECTS[dialect].wire, provider=provider)
     return translator(call, dialect, provider=provider, limits=limits, now=now)
+
+
+def _choices(call: Call) -> int:
+    """Give how many answers the client asks for; very many where it says so in another way."""
+    n = call.body.get("n")
+    return 1 if n is None else count(n) or UNTOLD
 
 
 def _prompts(call: Call) -> int:

@@ -14,6 +14,7 @@ are those of `ResponseHandler` and `StreamReader` in aiohttp 3.14.5.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from aiohttp import EMPTY_PAYLOAD, StreamReader
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, HttpResponseParser, RawResponseMessage
+from aiohttp.http_parser import HttpParser
 from yarl import URL
 
 from ..core.errors import LLMProxyError
@@ -38,7 +40,9 @@ APART = 65536
 LARGE_CHUNK = 16384  # with its frame; what is larger is not copied to find out
 MOST_CHUNKS = 16  # whose sizes are looked at in one read
 WITH_BODY = frozenset({"PATCH", "POST", "PUT"})  # their length is told also where it is 0
+CRLF = b"\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
+BLANK_LINE = re.compile(rb"\r?\n\r?\n")  # behind a head: the parser takes them all
 
 
 class LeanAnswer:
@@ -332,8 +336,10 @@ class Wire(ResponseHandler):
         for message, payload in messages:
             self._head(message, payload)
             if message.chunked and message.compression is None and data.startswith(b"HTTP/"):
-                self._to_come = to_come(data, data.find(b"\r\n\r\n") + 4)
-        if self.answer is None and parser.feed_eof() is not None:
+                blank = BLANK_LINE.search(data)
+                if blank is not None and blank[0] == b"\r\n\r\n":
+                    self._to_come = to_come(data, blank.end())
+        if self.answer is None and _is_fed(parser):
             self.abort()  # a second answer has begun
         return b"" if self.sink is None or self._body is None else self._body.for_sink()
 
@@ -416,6 +422,14 @@ class Wire(ResponseHandler):
             super().resume_reading(resume_parser)
 
 
+def _is_fed(parser: HttpParser[Any]) -> bool:
+    """Whether the parser has something of an answer that has not come whole."""
+    try:
+        return parser.feed_eof() is not None
+    except HttpProcessingError:  # half of a body
+        return True
+
+
 def content_of_chunk(data: bytes) -> bytes:
     """Give what a chunk holds that is all of `data`; b"" where `data` is not one, or a large one."""
     if len(data) > LARGE_CHUNK:
@@ -436,8 +450,12 @@ def to_come(data: bytes, at: int) -> int | None:
     """
     end = len(data)
     for _ in range(MOST_CHUNKS + 1):
-        if at >= end:
+        if at > end:
             return at - end
+        if not CRLF.endswith(data[max(at - 2, 0) : at]):  # the parser takes a bare LF as well
+            break
+        if at == end:
+            return 0
         line = data.find(b"\r\n", at)
         size = data[at:line]
         if line < 0 or not size.isalnum():

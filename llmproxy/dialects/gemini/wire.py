@@ -56,7 +56,7 @@ def finished(bodies: Sequence[Any], choices: int) -> bool:
         for body in bodies
         for candidate in _candidates(body)
     }
-    return len(last) >= choices and all(last.values())
+    return all(last.get(index) for index in range(choices)) and all(last.values())
 
 
 def counts(body: Any) -> Json | None:

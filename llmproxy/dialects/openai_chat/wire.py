@@ -59,7 +59,7 @@ def finished(bodies: Sequence[Any], choices: int) -> bool:
         for body in bodies
         for choice in _choices(body)
     }
-    return len(last) >= choices and all(last.values())
+    return all(last.get(index) for index in range(choices)) and all(last.values())
 
 
 def counts(body: Any) -> Json | None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmproxy.config.schema import LimitsConfig
 from llmproxy.core.errors import (
     StreamInterrupted,
     UpstreamError,
@@ -17,6 +18,7 @@ from llmproxy.dialects.call import parse_call
 from llmproxy.dialects.openai_chat.usage import without_usage
 from llmproxy.dialects.passthrough import KEPT_BYTES, TAIL_BYTES, Passthrough, PlainTail, with_model
 from llmproxy.dialects.registry import DIALECTS
+from llmproxy.dialects.registry import translator as new_translator
 from llmproxy.dialects.translator import Translator
 from tests.support.sse import cut
 
@@ -495,6 +497,18 @@ def test_without_an_end_it_is_whole_once_each_choice_has_its_reason(
     assert not any(before)
     assert translator.whole
     translator.finish()
+
+
+@pytest.mark.parametrize("n", [b"", b',"n":2', b',"n":2.0', b',"n":"2"'])
+def test_the_reason_of_one_is_no_end_of_another_that_has_begun(n: bytes) -> None:
+    call = asked(b'{"messages":[],"stream":true' + n + b"}")
+    made = new_translator(call, "openai_chat", provider="far", limits=LimitsConfig(), now=0)
+    for index, reason in ((0, None), (1, None), (0, None), (1, "stop")):
+        made.feed(said(choice(index, reason)))
+
+    assert not made.whole
+    with pytest.raises(StreamInterrupted):
+        made.finish()
 
 
 def test_what_comes_in_pieces_behind_the_reason_does_not_take_it_away() -> None:

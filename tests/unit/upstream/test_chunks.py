@@ -143,6 +143,35 @@ def test_what_looks_like_a_chunk_inside_another_is_part_of_it() -> None:
     assert parts == [(inside, b""), (inside, b""), (b"e", after)]  # in step again
 
 
+INSIDE = chunk(b": aaaaa\n\n")  # of another chunk
+OUTER = [b"1a\r\ndata: {}\r\n\r\n", INSIDE, b"\r\n"]
+LOOSE = {
+    "the head's lines": [b"HTTP/1.1 200 OK\ntransfer-encoding: chunked\n\n" + OUTER[0], *OUTER[1:]],
+    "the head's last": [CHUNKED[:-2] + b"\n" + OUTER[0], *OUTER[1:]],
+    "a chunk": [BEGUN, b"5\r\nfirst\n", b"15\r\n: zzzz\n", INSIDE, b"\r\n"],
+}
+
+
+@pytest.mark.parametrize("reads", LOOSE.values(), ids=LOOSE.keys())
+def test_behind_a_bare_line_feed_none_is_taken_for_one_alone(reads: list[bytes]) -> None:
+    first, *rest = reads
+
+    given_on = asyncio.run(told(first, [*rest, LAST_CHUNK]))
+
+    assert given_on.body.endswith(INSIDE)
+    assert given_on.kept
+    assert not any(framed for _, framed in given_on.parts)
+
+
+def test_a_head_behind_the_end_costs_the_connection_and_nothing_else() -> None:
+    second = head(200, [("content-length", "2")])
+
+    ended = asyncio.run(told(BEGUN, [chunk(b"b"), LAST_CHUNK + second]))
+
+    assert ended.torn
+    assert ended.body == b"ab"
+
+
 def test_chunks_that_come_together_are_given_together_and_the_next_as_it_came() -> None:
     together = chunk(b"b") + chunk(b"c")
 
