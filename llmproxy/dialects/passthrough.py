@@ -69,7 +69,6 @@ class Passthrough:
         "_choices",
         "_counts",
         "_cutter",
-        "_finishing",
         "_half",
         "_last",
         "_provider",
@@ -97,8 +96,7 @@ class Passthrough:
         self._provider = provider
         self._cutter = EventCutter(limit)
         self._half = False  # whether that holds anything: to look there costs a cache miss
-        self._finishing = False  # whether the model has said why it stopped
-        self._last: list[bytes] = []  # reads since
+        self._last: tuple[bytes, ...] = ()  # reads since the model said why it stopped
         self._usage_read = b""
         self._choices = choices
         self._unasked = unasked
@@ -142,18 +140,19 @@ class Passthrough:
             and (out.rfind(b'"error"') >= 0 or out.rfind(b"event: error") >= 0)
         ):
             self._look_for_an_end(out)
-        if (finish := wire.FINISH) is not None and (at := out.rfind(finish)) >= 0:
-            at += len(finish)
-            if out[at : at + 5] != b":null" or self._choices > 1:
-                self._finishing = self._finishing or _has_value(out, finish)
-        if self._finishing and out:
-            self._keep(out)
+        if (finish := wire.FINISH) is not None and out and (self._last or self._ends(out, finish)):
+            self._last = (*self._last, out[-KEPT_BYTES:])[-KEPT_READS:]
         return out
 
-    def _keep(self, out: bytes) -> None:
-        self._last.append(out[-KEPT_BYTES:])
-        if len(self._last) > KEPT_READS:
-            del self._last[0]
+    def _ends(self, out: bytes, key: bytes) -> bool:
+        """Say whether a read has a reason why the model stopped, under its key."""
+        at = out.rfind(key)
+        if at < 0:
+            return False
+        at += len(key)
+        if out[at : at + 5] == b":null" and self._choices == 1:
+            return False
+        return any(not NULL.match(out, found.end()) for found in re.finditer(re.escape(key), out))
 
     def finish(self) -> bytes:
         """Give what was held back, if it is whole, when the stream has ended as it should."""
@@ -231,11 +230,6 @@ class Passthrough:
         if (counts := self._wire.counts(body)) is not None:
             known = {name: value for name, value in counts.items() if value is not None}
             self._counts |= known
-
-
-def _has_value(data: bytes, key: bytes) -> bool:
-    """Say whether the key has another value than null anywhere."""
-    return any(not NULL.match(data, key.end()) for key in re.finditer(re.escape(key), data))
 
 
 def _parsed(data: bytes) -> list[tuple[Event, Any]]:

@@ -1,14 +1,15 @@
 """
 Time limits that may be moved at no cost, and that say what they were.
 
-`asyncio.timeout` sets a timer for each request and each time it is moved. Here a limit is a number in a `Watch`, and a request has one watch for its whole
-life, moved from one limit to the next. One sweep, four times a second, looks at all numbers and
-sets a timer only for those whose time comes before the next sweep; a timer that fires looks at the
-number again, which may have moved on. When the time is up the task is cancelled, and whoever set
-the limit claims that cancellation and gets the error given with it; what nobody claims becomes that
-error on leaving the block. A limit that moves with each chunk is not even a number moved: who set
-it is asked when its time is up, and may set a later one instead. A cancellation from elsewhere (the client left) passes as it is, also
-when both come at once.
+`asyncio.timeout` sets a timer for each request and each time it is moved. Here a limit is a number
+in a `Watch`, and a request has one watch for its whole life, moved from one limit to the next. One
+sweep, four times a second, looks at all numbers and sets a timer only for those whose time comes
+before the next sweep; a timer that fires looks at the number again, which may have moved on. When
+the time is up the task is cancelled, and whoever set the limit claims that cancellation and gets
+the error given with it; what nobody claims becomes that error on leaving the block. A limit that
+moves with each chunk is not even a number moved: who set it is asked when its time is up, and may
+set a later one instead. A cancellation from elsewhere (the client left) passes as it is, also when
+both come at once.
 """
 
 import asyncio

@@ -2,9 +2,9 @@
 One request and its answer on a connection, without aiohttp's objects for them.
 
 aiohttp's connector makes the connections (DNS, TLS and the way through a proxy are its business)
-and its parser reads what comes, but for a stream's chunks that come whole and alone. Only what is said on a connection is ours: a request's head and
-body leave in one write, unless the body is still on its way to us, and the answer is read from the
-parser's own stream.
+and its parser reads what comes, but for a stream's chunks that come whole and alone. Only what is
+said on a connection is ours: a request's head and body leave in one write, unless the body is still
+on its way to us, and the answer is read from the parser's own stream.
 `ClientSession.request` builds and walks a dozen objects for the same, at several times the cost.
 
 A `Wire` speaks one request at a time. Its `answer` is the one that is awaited or being read;
