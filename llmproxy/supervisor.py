@@ -215,6 +215,7 @@ class Supervisor:
         self._look_due = time.monotonic() + LOOK
         self._turned = time.monotonic()
         self._selector = selectors.DefaultSelector()
+        self._asks_for_room = False
         self._signals: list[int] = []  # that came, and were not obeyed yet
         self._wakeup, self._woken = socket.socketpair()
         self._wakeup.setblocking(False)
@@ -256,9 +257,11 @@ class Supervisor:
                 worker.gone_by = now + SLACK
                 os.kill(worker.pid, signal.SIGKILL)
         self._count()
+        self._ask_for_room()
         for key, _ in self._selector.select(self._patience()):
-            if key.fileobj is not self._woken:
+            if key.data is not None:
                 self._listen_to(key.data)
+        self._writer.flush()
         self._hear()
 
     def _feel_pulses(self, now: float) -> None:
@@ -284,6 +287,17 @@ class Supervisor:
         for worker in self._workers.values():
             states["leaving" if worker.leaving else "ready" if worker.ready else "starting"] += 1
         self._attendance.workers(states)
+        self._attendance.lost(self._writer.lost())
+
+    def _ask_for_room(self) -> None:
+        """Be woken when there is room for what the log could not take, if there is any."""
+        if self._writer.waiting is self._asks_for_room:
+            return
+        self._asks_for_room = self._writer.waiting
+        if self._asks_for_room:
+            self._selector.register(self._writer, selectors.EVENT_WRITE)
+        else:
+            self._selector.unregister(self._writer)
 
     def _patience(self) -> float:
         """Give the seconds until something is due; one at most, to look again for a free seat."""
@@ -384,6 +398,7 @@ class Supervisor:
                 one.close()
             for worker in self._workers.values():
                 worker.channel.close()
+            self._writer.drop()
             self._writer.close()
             status = work(
                 config,

@@ -13,8 +13,8 @@ which takes less than a record and its way through logging would; with it the th
 do but to write, and the two do not quarrel about the interpreter. Most requests have one attempt,
 which went well, and their lines differ in a few values: the rest is rendered once and kept.
 
-A supervisor has no thread (it forks) and little to say: it writes each line itself, unless it would
-have to wait.
+A supervisor has no thread (it forks) and little to say: it writes each line itself, and what would
+have it wait when there is room.
 
 What is written: names, numbers, and the text of our own exceptions. Never a body, a prompt, a
 header, a query string or a key, nor what a provider answered; so there is nothing to redact.
@@ -24,6 +24,8 @@ import logging
 import os
 import re
 import select
+import socket
+import stat
 import threading
 import time
 import traceback
@@ -370,20 +372,39 @@ def rendering(
 
 class DirectWriter(logging.Handler):
     """
-    Writes each record at once, for a process without threads; what would make it wait is lost.
+    Writes each record at once, for a process without threads; what would make it wait is kept.
 
-    A pipe that can be written to has room for `PIPE_BUF` bytes and perhaps for no more, so that is
-    what is written in one go; the rest of a line that finds no more room is lost.
+    Where workers share the descriptor it may be full whenever one looks, and with a reader who is
+    slow it mostly is. So while `waiting` is true a selector has to ask for room (`fileno`), and
+    `flush` to be called when there may be some.
 
     `install` it, and `close` it in the end.
     """
 
-    def __init__(self, descriptor: int, render: Render) -> None:
+    def __init__(self, descriptor: int, render: Render, capacity: int = CAPACITY) -> None:
         super().__init__()
-        self._descriptor = descriptor
+        self._descriptor, self._write = _without_waiting(descriptor)
         self._render = render
+        self._capacity = capacity
+        self._kept: deque[bytes] = deque()
+        self._begun = False  # the first of them is the rest of a line
         self._torn = False
+        self._not_kept = 0
+        self._not_written = 0
         self._levels: tuple[tuple[logging.Logger, int], ...] = ()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are lines for which there was no room."""
+        return bool(self._kept)
+
+    def fileno(self) -> int:
+        """Give what a selector is to ask for room."""
+        return self._descriptor
+
+    def lost(self) -> dict[str, int]:
+        """Count the lines that were not written so far, by reason."""
+        return {QUEUE_FULL: self._not_kept, WRITE_FAILED: self._not_written}
 
     def install(self, level: str) -> None:
         """Send our own log from `level` on, and others' warnings, here."""
@@ -395,23 +416,85 @@ class DirectWriter(logging.Handler):
         root.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record, where there is room for it."""
+        """Write the record, or keep it until there is room."""
         if record.args or record.exc_info or not isinstance(record.msg, str):
             record = _settled(record)
-        line, done = (b"\n" if self._torn else b"") + self._render(record), 0
-        with suppress(OSError):
-            while done < len(line) and select.select([], [self._descriptor], [], 0)[1]:
-                done += os.write(self._descriptor, line[done : done + select.PIPE_BUF])
-        if done:
-            self._torn = done < len(line)
+        if len(self._kept) >= self._capacity:
+            self._not_kept += 1
+            return
+        self._kept.append(self._render(record))
+        self.flush()
+
+    def flush(self) -> None:
+        """
+        Write of what is kept as much as there is room for.
+
+        A pipe that can be written to has room for `PIPE_BUF` bytes and perhaps for no more, so that
+        is what is written in one go; a line's rest may come after another process's line.
+        """
+        kept = self._kept
+        while kept and select.select([], [self._descriptor], [], 0)[1]:
+            line = kept.popleft()
+            data = b"\n" + line if self._torn else line
+            try:
+                done = self._write(data[: select.PIPE_BUF])
+            except BlockingIOError:  # another process was quicker
+                kept.appendleft(line)
+                return
+            except OSError:
+                self._not_written += 1
+                self._torn = self._torn or self._begun
+                self._begun = False
+                continue
+            self._torn = False
+            self._begun = done < len(data)
+            if self._begun:
+                kept.appendleft(data[done:])
+
+    def drop(self) -> None:
+        """Forget what is kept: after a fork it is the other process's to write."""
+        self._kept.clear()
 
     def close(self) -> None:
-        """Take no more, and put everything back as it was."""
+        """Write what is kept, waiting two seconds at most; put everything back as it was."""
         logging.getLogger().removeHandler(self)
         for logger, level in self._levels:
             logger.setLevel(level)
         self._levels = ()
+        ends_by = time.monotonic() + CLOSING
+        while self._kept and (left := ends_by - time.monotonic()) > 0:
+            select.select([], [self._descriptor], [], left)
+            self.flush()
+        self._kept.clear()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
         super().close()
+
+
+def _without_waiting(descriptor: int) -> tuple[int, Callable[[bytes], int]]:
+    """
+    Give a descriptor for the same as this one, and what writes to it and raises BlockingIOError.
+
+    Whether writing waits belongs to what processes share, so it is not changed: a pipe or a terminal
+    is opened once more, a socket is told with each write. Where that cannot be (no /proc, no
+    permission), and for a file, whose end is shared too, writing may wait.
+    """
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
+        with suppress(OSError):
+            ours = os.open(f"/proc/self/fd/{descriptor}", flags)
+            return ours, partial(os.write, ours)
+    ours = os.dup(descriptor)
+    if stat.S_ISSOCK(mode):
+        return ours, partial(_send, ours)
+    return ours, partial(os.write, ours)
+
+
+def _send(descriptor: int, data: bytes) -> int:
+    with socket.socket(fileno=os.dup(descriptor)) as end:
+        return end.send(data, socket.MSG_DONTWAIT)
 
 
 class LogWriter(logging.Handler):

@@ -288,6 +288,26 @@ async def test_a_reload_replaces_workers_one_by_one_and_fails_nobody(
     assert set(processes(gateway)) == set(former[2:])
 
 
+async def test_what_the_supervisor_says_waits_for_a_slow_reader_of_the_log(serve: Serve) -> None:
+    gateway = await serve(MOCK, "--workers", "2")
+    gateway.reads.clear()
+    load = Load(gateway, 8)
+    await load.reach(3000)  # their lines are many times what the pipe and the reader hold
+
+    (gateway.folder / "gateway.toml").write_text(MOCK + model("new", "mock/m"))
+    gateway.signal(signal.SIGHUP)
+    async with asyncio.timeout(20):
+        while not (await gateway.numbers()).value("llm_config_reload_total", result="success"):
+            pass
+    gateway.reads.set()
+    await gateway.says(r'reloaded","changes":\["models.new: added"\]')
+    await load.end()
+
+    assert load.failed == 0
+    numbers = await gateway.numbers()
+    assert not numbers.value("llm_log_lines_lost_total", reason="queue_full")
+
+
 async def test_in_a_storm_of_signals_none_is_lost(serve: Serve) -> None:
     gateway = await serve(MOCK, "--workers", "2")
     file = gateway.folder / "gateway.toml"

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -138,7 +139,8 @@ class Command(Asked):
     """
     `llmproxy serve` in a process of its own; an asynchronous context.
 
-    `lines` has what it wrote to either output so far; `before` is Python that runs in it first.
+    `lines` has what it wrote to either output so far, which is read while `reads` is set; `before`
+    is Python that runs in it first.
     """
 
     def __init__(
@@ -150,6 +152,8 @@ class Command(Asked):
         before: str = "",
     ) -> None:
         self.lines: list[str] = []
+        self.reads = asyncio.Event()
+        self.reads.set()
         self._program = ["-m", "llmproxy"]
         if before:
             self._program = [
@@ -208,14 +212,17 @@ class Command(Asked):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.reads.set()
         if self.process.returncode is None:
             self.process.kill()
         await self.exited()
 
     async def says(self, pattern: str) -> re.Match[str]:
         """Return once a line has matched; fail the test if the command ends before."""
+        looked_at = 0
         while True:
-            for line in self.lines:
+            for line in islice(self.lines, looked_at, None):
+                looked_at += 1
                 if found := re.search(pattern, line):
                     return found
             assert self._open_outputs, "\n".join(["it ended:", *self.lines])
@@ -241,6 +248,7 @@ class Command(Asked):
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
         async for line in stream:
+            await self.reads.wait()
             self.lines.append(line.decode().rstrip("\n"))
             self._more.set()
         self._open_outputs -= 1

@@ -453,6 +453,7 @@ class Attendance:
         self._workers = Counted(families.WORKERS, registry, ledger)
         self._restarts = Counted(families.WORKER_RESTARTS, registry, ledger)
         self._reloads = Counted(families.CONFIG_RELOADS, registry, ledger)
+        self._lost = Counted(families.LOG_LINES_LOST, registry, ledger)
         self._restarts.add((), 0)
 
     def workers(self, states: Mapping[str, int]) -> None:
@@ -467,6 +468,11 @@ class Attendance:
     def reloaded(self, result: str) -> None:
         """Count a reload of the configuration that ended in `success` or `failure`."""
         self._reloads.add((result,))
+
+    def lost(self, lines: Mapping[str, int]) -> None:
+        """Show how many lines of its log were lost so far, by reason."""
+        for reason, count in lines.items():
+            self._lost.set((reason,), count)
 
 
 def _hedge_outcome(exchange: Exchange, last: Attempt) -> str:

@@ -5,9 +5,11 @@ import json
 import logging
 import os
 import pty
+import select
+import socket
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from copy import copy
 from dataclasses import replace
@@ -694,34 +696,142 @@ def test_a_process_without_threads_writes_each_line_at_once_and_puts_logging_bac
     assert after == before
 
 
-def test_without_threads_a_reader_that_has_stopped_costs_lines_and_no_time() -> None:
+def pipe() -> tuple[int, int]:
+    """Make a pipe: the end to be read, without waiting, and the one to be written to."""
     reading, writing = os.pipe()
-    writer = DirectWriter(writing, json_line)
+    os.set_blocking(reading, False)
+    return reading, writing
+
+
+def connection() -> tuple[int, int]:
+    """Make what systemd gives its services for their output."""
+    reading, writing = socket.socketpair()
+    reading.setblocking(False)
+    return reading.detach(), writing.detach()
+
+
+ENDS = pytest.mark.parametrize("ends", [pipe, connection])
+
+
+@ENDS
+def test_without_threads_what_a_slow_reader_has_no_room_for_waits_and_nothing_else_does(
+    ends: Callable[[], tuple[int, int]],
+) -> None:
+    reading, writing = ends()
+    writer = DirectWriter(writing, json_line, capacity=400)
     writer.install("info")
 
-    for _ in range(300):
+    event(LOGGER, logging.INFO, "long", text="x" * 1_000_000)
+    for number in range(500):
+        event(LOGGER, logging.INFO, "line", number=number, text="x" * 1000)
+    lost = writer.lost()
+    read = b""
+    while writer.waiting:
+        read += os.read(reading, 1_000_000)
+        writer.flush()
+    read += os.read(reading, 1_000_000)
+
+    writer.close()
+    assert os.get_blocking(writing)
+    os.close(writing)
+    os.close(reading)
+    first, *others = map(json.loads, read.splitlines())
+    assert len(first["text"]) == 1_000_000
+    assert [line["number"] for line in others] == list(range(399))
+    assert lost == {"queue_full": 101, "write_failed": 0}
+
+
+@ENDS
+def test_without_threads_writing_waits_for_nobody_who_was_quicker(
+    ends: Callable[[], tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = ends()
+    writer = DirectWriter(writing, json_line)
+    writer.install("info")
+    monkeypatch.setattr(select, "select", lambda *ends: ends[:3])  # as it was a moment ago
+
+    for _ in range(1000):
         event(LOGGER, logging.INFO, "line", text="x" * 1000)
 
+    assert writer.waiting
+    assert writer.lost() == {"queue_full": 0, "write_failed": 0}
+    writer.drop()
     writer.close()
     os.close(writing)
-    with os.fdopen(reading, "rb") as left:
-        whole = [json.loads(line) for line in left]
-    assert 0 < len(whole) < 300
+    os.close(reading)
 
 
-def test_without_threads_a_line_longer_than_the_pipe_costs_itself_and_no_time() -> None:
+def test_without_threads_what_is_refused_is_counted_and_not_kept() -> None:
+    reading, writing = pipe()
+    writer = DirectWriter(writing, json_line)
+    writer.install("info")
+    event(LOGGER, logging.INFO, "long", text="x" * 1_000_000)
+    event(LOGGER, logging.INFO, "next")
+
+    os.close(reading)
+    writer.flush()
+
+    assert not writer.waiting
+    assert writer.lost() == {"queue_full": 0, "write_failed": 2}
+    writer.close()
+    os.close(writing)
+
+
+def test_without_threads_a_line_cut_by_a_failure_is_closed_off_by_the_next(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = iter([3, OSError(28, "full"), OSError(28, "full"), None])
+    write = os.write
+
+    def flaky(descriptor: int, data: bytes) -> int:
+        result = next(results)
+        if isinstance(result, OSError):
+            raise result
+        return write(descriptor, data[:result])
+
+    monkeypatch.setattr("llmproxy.telemetry.log.os.write", flaky)
+    with log.open("w") as stream, closing(DirectWriter(stream.fileno(), json_line)) as writer:
+        writer.install("info")
+        for name in ("first", "second", "third"):
+            event(LOGGER, logging.INFO, name)
+
+    cut, whole = log.read_text().splitlines()
+    assert cut == '{"t'
+    assert json.loads(whole)["event"] == "third"
+    assert writer.lost() == {"queue_full": 0, "write_failed": 2}
+
+
+def test_without_threads_the_end_writes_what_waits() -> None:
     reading, writing = os.pipe()
     writer = DirectWriter(writing, json_line)
     writer.install("info")
+    event(LOGGER, logging.INFO, "long", text="x" * 1_000_000)
+    received: list[bytes] = []
 
-    event(LOGGER, logging.INFO, "long", text="x" * 1_000_000)  # a pipe takes 64 KiB
-    os.read(reading, 1_000_000)
-    event(LOGGER, logging.INFO, "next")
+    def read() -> None:
+        with os.fdopen(reading, "rb") as end:
+            received.append(end.read())
 
+    reader = threading.Thread(target=read)
+    reader.start()
     writer.close()
     os.close(writing)
-    with os.fdopen(reading, "rb") as left:
-        assert json.loads(left.read().splitlines()[-1])["event"] == "next"
+    reader.join()
+
+    assert len(json.loads(received[0])["text"]) == 1_000_000
+
+
+def test_without_threads_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "CLOSING", 0.01)
+    reading, writing = os.pipe()
+    writer = DirectWriter(writing, json_line)
+    writer.install("info")
+    event(LOGGER, logging.INFO, "long", text="x" * 1_000_000)
+
+    writer.close()
+
+    os.close(writing)
+    os.close(reading)
 
 
 def test_closing_puts_logging_back_as_it_was(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
