@@ -35,11 +35,22 @@ from llmproxy.resilience.hedge import Hedges
 from llmproxy.resilience.last_resort import LastResort
 from llmproxy.resilience.latency import Latencies
 from llmproxy.resilience.limit import InFlight
-from llmproxy.resilience.watch import Watch, Watches
+from llmproxy.resilience.watch import Timer, Watch, Watches
 
 A, B, C = (Target(provider=name, model="m") for name in "abc")
 POLICY = HedgeConfig(quantile=0.9, min_delay=0.5, min_samples=2)
 AT_ONCE = HedgeConfig(min_delay=0.5, initial_delay=0.5)
+
+
+class Alarm(Timer):
+    """A timer of that clock."""
+
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
 
 
 class Clock(Watches):
@@ -49,23 +60,22 @@ class Clock(Watches):
         super().__init__()
         self.now = 1000.0
         self.time = lambda: self.now
-        self._timers: list[tuple[float, asyncio.TimerHandle]] = []
+        self._alarms: list[Alarm] = []
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        loop = asyncio.get_running_loop()
-        timer = asyncio.TimerHandle(when, callback, (), loop)
-        self._timers.append((when, timer))
-        return timer
+    def call_at(self, when: float, callback: Callable[[], None]) -> Alarm:
+        alarm = Alarm(when, callback)
+        self._alarms.append(alarm)
+        return alarm
 
     async def forward(self, seconds: float) -> None:
         """Move the time on; whatever is due meanwhile happens when it is."""
         end = self.now + seconds
-        while due := [timer for timer in self._timers if timer[0] <= end]:
-            first = min(due, key=lambda timer: timer[0])
-            self._timers.remove(first)
-            self.now = max(self.now, first[0])
-            if not first[1].cancelled():
-                first[1]._run()  # as the loop does
+        while due := [alarm for alarm in self._alarms if alarm.when <= end]:
+            first = min(due, key=lambda alarm: alarm.when)
+            self._alarms.remove(first)
+            self.now = max(self.now, first.when)
+            if first.callback is not None:
+                first.callback()
             await settled()
         self.now = end
         await settled()

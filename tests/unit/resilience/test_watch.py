@@ -1,6 +1,7 @@
 """A limit that moves, and says what it was."""
 
 import asyncio
+import socket
 import time
 from math import inf
 
@@ -100,6 +101,38 @@ async def test_a_limit_that_comes_before_a_nearer_one_stays_in_force() -> None:
         watch.until(loop.time() + 0.01, late)
         with watch.nearer(loop.time() + 30.0, KeyError):
             await loop.create_future()
+
+
+@pytest.mark.parametrize("far", [False, True])
+async def test_what_came_while_the_process_stood_still_is_heard_before_its_limit(far: bool) -> None:
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+
+    def stand_still() -> None:
+        theirs.send(b"in time")
+        time.sleep(0.2 + far * PERIOD)
+
+    async def wait() -> bytes:
+        data = await loop.sock_recv(ours, 10)
+        watch.until(time.monotonic() + 30.0, late)
+        await asyncio.sleep(0)
+        return data
+
+    with ours, theirs, Watch(Watches()) as watch:
+        watch.until(time.monotonic() + 0.1 + far * PERIOD, late)
+        loop.call_soon(stand_still)
+
+        assert await wait() == b"in time"
+
+
+async def test_who_said_nothing_while_the_process_stood_still_is_late_all_the_same() -> None:
+    loop = asyncio.get_running_loop()
+
+    with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
+        watch.until(time.monotonic() + 0.1, late)
+        loop.call_soon(time.sleep, 0.2)
+        await loop.create_future()
 
 
 async def test_an_interruption_raises_its_error() -> None:
