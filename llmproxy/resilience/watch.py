@@ -11,8 +11,9 @@ moves with each chunk is not even a number moved: who set it is asked when its t
 set a later one instead. A cancellation from elsewhere (the client left) passes as it is, also when
 both come at once.
 
-A timer that fires late says that this process stood still: it was swapped out or stopped, or had too
-much to do. Then what others did in time waits in the sockets, and is heard first.
+A timer that fires late says that this process stood still: its machine did, or it had too much to do.
+That was nobody else's fault, and what others said in time may wait in the sockets or be on its way
+again. So the time is given once more, for a second at most.
 """
 
 import asyncio
@@ -25,8 +26,8 @@ from typing import Self
 
 PERIOD = 0.25
 LATE = 0.05  # seconds after which a timer is late
-TURNS = 3  # of the loop: to hear what has come, to wake who waits for it, and one more
-TURN = 0.001  # seconds; for 0 uvloop does not look at its sockets before
+MOST_GIVEN = 1.0
+LOOKS = 3  # in that time: what comes is heard in one turn of the loop, and taken in by a later one
 
 
 class Watches:
@@ -72,9 +73,9 @@ class Watches:
 
 
 class Timer:
-    """Calls back at its time; or, where it comes too late to that, some turns of the loop later."""
+    """Calls back at its time; where it comes late to that, it first waits as long as it was late."""
 
-    __slots__ = ("_callback", "_clock", "_handle", "_loop", "_turns", "_when")
+    __slots__ = ("_callback", "_clock", "_handle", "_loop", "_when")
 
     def __init__(
         self,
@@ -85,19 +86,26 @@ class Timer:
     ) -> None:
         self._loop = loop
         self._clock = clock
-        self._when = when
         self._callback = callback
-        self._turns = TURNS
-        self._handle = loop.call_later(max(0.0, when - clock()), self._fire)
+        now = clock()
+        self._when = max(when, now)
+        self._handle = loop.call_later(self._when - now, self._fire)
 
     def cancel(self) -> None:
         """Call back no more."""
         self._handle.cancel()
 
     def _fire(self) -> None:
-        if self._turns and self._clock() - self._when > LATE:
-            self._turns -= 1
-            self._handle = self._loop.call_later(TURN, self._fire)
+        late = self._clock() - self._when
+        if late > LATE:
+            self._wait(min(late, MOST_GIVEN) / LOOKS, LOOKS)
+        else:
+            self._callback()
+
+    def _wait(self, seconds: float, times: int) -> None:
+        """Call back after so many times so many seconds."""
+        if times:
+            self._handle = self._loop.call_later(seconds, self._wait, seconds, times - 1)
         else:
             self._callback()
 

@@ -407,7 +407,7 @@ async def test_workers_that_die_at_their_start_end_the_gateway_with_1(
 
 
 async def test_a_worker_that_hangs_is_replaced(openai: Provider, tmp_path: Path) -> None:
-    before = "import llmproxy.supervisor as s; s.HANGS = 1.0"
+    before = "import llmproxy.supervisor as s; s.HANGS = 2.0"
     async with Command(tmp_path, one(openai), "--workers", "2", before=before) as gateway:
         hanging, other = processes(gateway)
         os.kill(hanging, signal.SIGSTOP)

@@ -135,6 +135,14 @@ async def test_who_said_nothing_while_the_process_stood_still_is_late_all_the_sa
         await loop.create_future()
 
 
+async def test_a_limit_that_was_over_when_it_was_set_is_over_at_once() -> None:
+    with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
+        watch.until(time.monotonic() - 1.0, late)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        pytest.fail("it went on")
+
+
 async def test_an_interruption_raises_its_error() -> None:
     loop = asyncio.get_running_loop()
 
