@@ -254,7 +254,7 @@ async def test_a_provider_s_own_timeouts_override_the_global_ones(
 async def test_a_dribbled_answer_has_no_longer_than_its_limit(
     start: Start, first: Provider, second: Provider
 ) -> None:
-    gates = [asyncio.Event() for _ in range(100)]
+    gates = [asyncio.Event() for _ in range(1000)]
     step: list[bytes | asyncio.Event] = [b"HTTP/1.1 200 OK\r\n"]
     for gate in gates:
         step += [b"x-more: 1\r\n", gate]
