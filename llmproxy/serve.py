@@ -5,7 +5,7 @@ Stopping: SIGTERM or SIGINT turns `/readyz` to 503, closes the listener and idle
 lets requests under way end within `server.grace`; those that have not by then are told so in
 their dialect. A second signal ends the grace at once.
 
-Changing: SIGHUP, an operator's request, or with `watch` a change of the file has the configuration
+Changing: SIGHUP, an operator's request, or with `watch` a change of a file has the configuration
 read again (`plan.Planner.reload`).
 
 This is the one process of a gateway that has one; where there are several workers, `supervisor` and
@@ -40,20 +40,18 @@ logger = logging.getLogger(__name__)
 LAST_WORDS = 2.0  # seconds for in-stream errors to go out once the grace is over
 BACKLOG = 1024
 FAILED = 1  # the exit status
-LOOK = 1.0  # seconds between two looks at a file that is watched
+LOOK = 1.0  # seconds between two looks at files that are watched
 LARGEST_BLOCK = 31 * 2**20  # glibc ignores 32 MiB and more
 
 Look: TypeAlias = tuple[int, ...] | None
 
 
-def run(
-    config: Config, load: Callable[[], Config] | None = None, *, watched: str | None = None
-) -> int:
+def run(config: Config, load: Callable[[], Config] | None = None, *, watch: bool = False) -> int:
     """
     Serve until told to stop; gives the exit status: 0, or 1 when it cannot listen.
 
-    `load` reads the configuration again (see `create_app`); whenever the file `watched` changes,
-    it is called as well.
+    `load` reads the configuration again (see `create_app`). With `watch` it is called as well when
+    the file changes that the configuration came from, or one of its secrets'.
     """
     app = create_app(config, load)
     writer = configure(config.logging.level, config.logging.format, sys.stderr)
@@ -62,19 +60,19 @@ def run(
     try:
         raise_descriptor_limit()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(_serve(app, config, watched))
+            return runner.run(_serve(app, config, watch=watch))
     finally:
         writer.close()
 
 
-async def _serve(app: web.Application, config: Config, watched: str | None) -> int:
+async def _serve(app: web.Application, config: Config, *, watch: bool) -> int:
     stop, hurry, changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop, hurry)
     loop.add_signal_handler(signal.SIGHUP, changed.set)
     services = app[SERVICES]
-    known = look_at(watched) if watched is not None else None
+    watcher = Watcher(config) if watch else None
     runner = make_runner(app)
     async with AsyncExitStack() as runners:
         runners.push_async_callback(runner.cleanup)
@@ -86,8 +84,8 @@ async def _serve(app: web.Application, config: Config, watched: str | None) -> i
         announce(url_of(runner.addresses[0]), config)
         async with asyncio.TaskGroup() as tasks:
             helping = [tasks.create_task(_reloading(services, changed))]
-            if watched is not None:
-                helping.append(tasks.create_task(_watching(watched, known, changed)))
+            if watcher is not None:
+                helping.append(tasks.create_task(_watching(watcher, services, changed)))
             await stop.wait()
             for task in helping:
                 task.cancel()
@@ -144,24 +142,45 @@ async def _reloading(services: Services, changed: asyncio.Event) -> None:
         await services.reload()
 
 
-async def _watching(path: str, known: Look, changed: asyncio.Event) -> None:
-    """Say so when the file looks another than known, and the same at two looks."""
-    seen = known
+async def _watching(watcher: "Watcher", services: Services, changed: asyncio.Event) -> None:
+    """Say so when the files of the configuration have changed."""
     while True:
         await asyncio.sleep(LOOK)
-        last, seen = seen, await asyncio.to_thread(look_at, path)
-        if seen == last and seen != known:
-            known = seen
+        if await asyncio.to_thread(watcher.changed, services.plan.config):
             changed.set()
 
 
-def look_at(path: str) -> Look:
-    """Give what changes with a file: also when another is put in its place, or it goes."""
-    try:
-        status = os.stat(path)  # noqa: PTH116  # pathlib's is the same with more words
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+class Watcher:
+    """Notices when a configuration's file or one of its secrets' changes; to be asked every `LOOK`."""
+
+    def __init__(self, config: Config) -> None:
+        self._known = self._seen = _look_at(config)
+
+    def changed(self, config: Config) -> bool:
+        """
+        Say whether a file looks another than it was known to look, and the same at two looks.
+
+        Which files there are is up to the configuration, and may change with it.
+        """
+        last, self._seen = self._seen, _look_at(config)
+        self._known = {path: self._known.get(path, look) for path, look in self._seen.items()}
+        if self._seen != last or self._seen == self._known:
+            return False
+        self._known = self._seen
+        return True
+
+
+def _look_at(config: Config) -> dict[str, Look]:
+    """Give what changes with each file: also when another is put in its place, or it goes."""
+    looks: dict[str, Look] = {}
+    for path in (config.source, *config.secret_files):
+        try:
+            status = os.stat(path)  # noqa: PTH116  # pathlib's is the same with more words
+        except OSError:
+            looks[path] = None
+        else:
+            looks[path] = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return looks
 
 
 def _on_signal(stop: asyncio.Event, hurry: asyncio.Event) -> None:

@@ -52,9 +52,9 @@ from .serve import (
     FAILED,
     LAST_WORDS,
     LOOK,
+    Watcher,
     announce,
     cannot_listen,
-    look_at,
     loop_factory,
     url_of,
 )
@@ -133,14 +133,13 @@ class TooLong(BaseException):
     """The time for reading the configuration is over, or the gateway is to stop."""
 
 
-def run(
-    config: Config, load: Callable[[], Config], *, workers: int, watched: str | None = None
-) -> int:
+def run(config: Config, load: Callable[[], Config], *, workers: int, watch: bool = False) -> int:
     """
     Serve with so many workers until told to stop; gives the exit status.
 
     It is 0, or 1 when the gateway cannot listen or no worker can start. `load` reads the
-    configuration again; whenever the file `watched` changes, it is called as well.
+    configuration again; with `watch` also when the file changes that it came from, or one of its
+    secrets'.
     """
     log = config.logging
     writer = DirectWriter(sys.stderr.fileno(), rendering(log.format, sys.stderr))
@@ -149,7 +148,7 @@ def run(
     try:
         if not _open(doors, config):
             return FAILED
-        return Supervisor(config, load, writer, doors, workers=workers, watched=watched).run()
+        return Supervisor(config, load, writer, doors, workers=workers, watch=watch).run()
     finally:
         doors.close()
         writer.close()
@@ -190,7 +189,7 @@ class Supervisor:
         doors: Doors,
         *,
         workers: int,
-        watched: str | None,
+        watch: bool,
     ) -> None:
         self._initial = self._config = config
         self._load = load
@@ -210,8 +209,7 @@ class Supervisor:
         self._asked: list[tuple[Channel, int]] = []
         self._reload_wanted = False
         self._loading = False
-        self._watched = watched
-        self._seen = self._known = look_at(watched) if watched is not None else None
+        self._watcher = Watcher(config) if watch else None
         self._look_due = time.monotonic() + LOOK
         self._turned = time.monotonic()
         self._selector = selectors.DefaultSelector()
@@ -519,14 +517,10 @@ class Supervisor:
     # -- reloading
 
     def _watch(self, now: float) -> None:
-        """Want a reload when the file looks another than known, and the same at two looks."""
-        if self._watched is None or now < self._look_due:
-            return
-        self._look_due = now + LOOK
-        last, self._seen = self._seen, look_at(self._watched)
-        if self._seen == last and self._seen != self._known:
-            self._known = self._seen
-            self._reload_wanted = True
+        """Want a reload when the files of the configuration have changed."""
+        if self._watcher is not None and now >= self._look_due:
+            self._look_due = now + LOOK
+            self._reload_wanted |= self._watcher.changed(self._config)
 
     def _roll_on(self, now: float) -> None:
         """Begin a reload that is wanted, or take the one under way a step further."""

@@ -37,8 +37,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--watch",
         action="store_true",
-        help="put a changed configuration file in force by itself (default: on SIGHUP and "
-        "`llmproxy reload` only)",
+        help="put a changed configuration file, or a changed file of a secret, in force by itself "
+        "(default: on SIGHUP and `llmproxy reload` only)",
     )
     parser.add_argument(
         "--log-level",
@@ -74,14 +74,13 @@ def _run(options: argparse.Namespace) -> int:
         fail("serve", "--watch needs a configuration file")
         return WRONG
     again = partial(load, file, overrides=overrides)
-    watched = file if options.watch else None
     if (workers := config.server.workers or cores()) > 1:
         from .. import supervisor
 
-        return supervisor.run(config, again, workers=workers, watched=watched)
+        return supervisor.run(config, again, workers=workers, watch=options.watch)
     from ..serve import run
 
-    return run(config, again, watched=watched)
+    return run(config, again, watch=options.watch)
 
 
 def _workers(text: str) -> int | str:

@@ -63,11 +63,17 @@ def parse(
         if options and isinstance(raw.setdefault(table, {}), dict):
             raw[table].update(options)
     findings = Findings()
-    config = _Loader(env, read, findings, secrets=secrets).config(raw)
+    loader = _Loader(env, read, findings, secrets=secrets)
+    config = loader.config(raw)
     check(config, findings, read)
     if findings.problems:
         raise ConfigError(findings.problems)
-    return replace(config, source=source, warnings=tuple(findings.warnings))
+    return replace(
+        config,
+        source=source,
+        secret_files=tuple(loader.files),
+        warnings=tuple(findings.warnings),
+    )
 
 
 def looked_up(reference: Secret, place: str, env: Mapping[str, str], read: ReadFile) -> Secret:
@@ -118,6 +124,7 @@ class _Loader:
         self._secrets = secrets
         self._read = read
         self._findings = findings
+        self.files: dict[str, None] = {}  # of secrets, in their order
 
     def config(self, raw: dict[str, Any]) -> Config:
         """Give the whole; providers come last, since they build on tables that they override."""
@@ -288,6 +295,7 @@ class _Loader:
     def _file(self, path: str) -> str:
         if not path.startswith("/"):
             raise Refused('"file:" is followed by an absolute path')
+        self.files[path] = None
         try:
             return self._read(path)
         except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a null

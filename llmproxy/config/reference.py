@@ -47,11 +47,12 @@ first slash), then the wildcard with the longest literal text. An unknown name i
 wildcard, the target `"openai/*"` asks for the name as the client gave it, and `"openai/gpt-*"`
 puts what the name's `*` matched in its place.
 
-**Changes** take effect on SIGHUP, on `llmproxy reload`, or by themselves under `serve --watch`:
-the file is read and judged as a whole, and a bad one leaves the old configuration serving.
-Requests under way keep what they began with. What takes a restart is marked below; with several
-workers (`server.workers`) these are replaced one after another, and a restart is only for the
-addresses, the number of workers, and an `admin.key` that comes or goes.
+**Changes** take effect on SIGHUP, on `llmproxy reload`, or by themselves under `serve --watch`,
+which looks at the file and at those of its secrets: what is there is read and judged as a whole, and
+what is bad leaves the old configuration serving. Requests under way keep what they began with. What
+takes a restart is marked below; with several workers (`server.workers`) these are replaced one after
+another, and a restart is only for the addresses, the number of workers, and an `admin.key` that comes
+or goes.
 
 **Without a file**, each of `OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `GEMINI_API_KEY`,
 `GROQ_API_KEY`, `MISTRAL_API_KEY`, `DEEPSEEK_API_KEY`, `OPENROUTER_API_KEY`, `XAI_API_KEY` and

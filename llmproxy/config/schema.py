@@ -478,8 +478,8 @@ class Config:
     """
     All of it, resolved: providers and models by name, in the file's order.
 
-    `source` says where it came from: a path, or the environment.
-    `warnings` are for the operator's eyes at start.
+    `source` says where it came from: a path, or the environment; `secret_files` have the secrets that
+    it refers to. `warnings` are for the operator's eyes at start.
     """
 
     server: ServerConfig = option("The listening side.", factory=ServerConfig)
@@ -501,4 +501,5 @@ class Config:
     keys: tuple[KeyConfig, ...] = option("Client keys.", ())
     admin: AdminConfig = option("The operators' side.", factory=AdminConfig)
     source: str = "defaults"
+    secret_files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

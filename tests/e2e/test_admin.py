@@ -6,6 +6,8 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from llmproxy.testing.answers import openai_error, openai_plain
 from llmproxy.testing.provider import Provider, answer
 from tests.support.gateway import Command, model, provider
@@ -78,6 +80,34 @@ async def test_a_watched_file_is_put_in_force_by_itself(serve: Serve, openai: Pr
     await gateway.says("configuration reloaded")
 
     assert (await gateway.chat("gpt-5")).status == 200
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_key_that_is_changed_in_its_file_is_used_from_then_on(
+    serve: Serve, openai: Provider, tmp_path: Path, workers: str
+) -> None:
+    openai.always = lambda _: openai_plain()
+    file = tmp_path / "key"
+    file.write_text("sk-old\n")
+    text = f"""
+[providers.openai]
+kind = "openai"
+base_url = "{openai.url}/v1"
+api_key = "file:{file}"
+[models.gpt-4]
+targets = ["openai/gpt-4"]
+"""
+    gateway = await serve(text, "--watch", "--workers", workers)
+    await gateway.chat()
+
+    beside = file.with_suffix(".new")
+    beside.write_text("sk-new\n")
+    beside.replace(file)
+    await gateway.says("configuration reloaded")
+    await gateway.chat()
+
+    keys = [request.header("authorization") for request in openai.requests]
+    assert keys == ["Bearer sk-old", "Bearer sk-new"]
 
 
 async def test_options_of_the_command_win_over_a_reloaded_file_too(

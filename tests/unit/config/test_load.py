@@ -69,6 +69,7 @@ def test_each_kind_of_value_arrives_in_its_field() -> None:
     assert (config.limits.body, config.limits.in_flight) == (2**20, None)
     assert (config.keys[0].key, config.keys[0].models) == (Secret("sk-team"), ("gpt-*",))
     assert config.source == "test.toml"
+    assert config.secret_files == ()
 
 
 def test_what_is_left_out_has_its_default() -> None:
@@ -389,6 +390,15 @@ def test_to_look_at_a_configuration_takes_no_usual_variable() -> None:
     config = parse('[providers.o]\nkind = "openai"', {}, read=read, source="x", secrets=False)
 
     assert list(config.providers) == ["o"]
+
+
+def test_it_knows_the_files_of_its_secrets() -> None:
+    keys = '["file:/run/a", "env:C", "file:/run/b"]'
+    text = f'{PROVIDER}\napi_keys = {keys}\nheaders = {{ x = "file:/run/a" }}'
+
+    config = parse(text, {"C": "c"}, read=lambda path: path, source="x")
+
+    assert config.secret_files == ("/run/a", "/run/b")
 
 
 @pytest.mark.parametrize("value", ["env:NOT_SET", "file:/not/there"])
