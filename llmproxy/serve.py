@@ -13,6 +13,7 @@ This is the one process of a gateway that has one; where there are several worke
 """
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -41,6 +42,7 @@ LAST_WORDS = 2.0  # seconds for in-stream errors to go out once the grace is ove
 BACKLOG = 1024
 FAILED = 1  # the exit status
 LOOK = 1.0  # seconds between two looks at files that are watched
+TAKEN = "another program listens there: stop it, or choose another port (--port)"
 LARGEST_BLOCK = 31 * 2**20  # glibc ignores 32 MiB and more
 
 Look: TypeAlias = tuple[int, ...] | None
@@ -226,8 +228,14 @@ def announce(url: str, config: Config, workers: int | None = None) -> None:
 
 def cannot_listen(host: str, port: int, error: OSError) -> None:
     """Say why an address cannot be listened on."""
-    reason = error.strerror or str(error)
-    event(logger, logging.ERROR, "cannot listen", address=f"{host}:{port}", reason=reason)
+    event(
+        logger,
+        logging.ERROR,
+        "cannot listen",
+        address=f"{host}:{port}",
+        reason=error.strerror or str(error),
+        advice=TAKEN if error.errno == errno.EADDRINUSE else None,
+    )
 
 
 def url_of(address: tuple[Any, ...]) -> str:

@@ -230,16 +230,18 @@ async def run(*arguments: str, cwd: Path, **env: str) -> tuple[int, str]:
     return process.returncode, output.decode()
 
 
-async def test_a_port_in_use_is_told_with_1(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_port_in_use_is_told_with_1_and_what_to_do(tmp_path: Path, workers: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
 
-        status, output = await run("serve", "--port", port, cwd=tmp_path)
+        status, output = await run("serve", "--port", port, "--workers", workers, cwd=tmp_path)
 
     assert status == 1
     assert port in output
+    assert "--port" in output
     assert "Traceback" not in output
 
 
