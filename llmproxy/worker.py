@@ -71,6 +71,7 @@ def work(config: Config, post: Post) -> int:
             runner.run(_serve(app, config, post))
     finally:
         writer.close()
+        app[SERVICES].metrics.count_lost()  # what it could not write; its seat keeps the count
     return 0
 
 

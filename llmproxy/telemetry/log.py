@@ -521,6 +521,7 @@ class LogWriter(logging.Handler):
         self._closing = threading.Event()
         self._not_queued = 0
         self._not_written = 0
+        self._in_hand = 0  # lines that the thread has taken and not yet written
         self._torn = False
         self._closed_by_us = False
         root, ours = logging.getLogger(), logging.getLogger(OURS)
@@ -563,7 +564,7 @@ class LogWriter(logging.Handler):
         return True
 
     def close(self) -> None:
-        """Write what is queued, waiting two seconds at most, and take no more."""
+        """Write what is queued, waiting two seconds at most; the rest is lost. Take no more."""
         if self._closed_by_us:
             return
         self._closed_by_us = True
@@ -574,7 +575,9 @@ class LogWriter(logging.Handler):
         self._closing.set()
         self._wake.set()
         self._thread.join(CLOSING)
-        if not self._thread.is_alive():
+        if self._thread.is_alive():  # it ends with the process
+            self._not_queued += len(self._queue) + self._in_hand
+        else:
             os.close(self._descriptor)
         super().close()
 
@@ -590,8 +593,11 @@ class LogWriter(logging.Handler):
             closing.wait(GATHER)
             while queue:
                 taken = [queue.popleft() for _ in range(min(len(queue), BATCH))]
-                for part in self._parts(list(self._lines(taken))):
+                lines = list(self._lines(taken))
+                self._in_hand = sum(line.count(b"\n") for line in lines)
+                for part in self._parts(lines):
                     self._write(part)
+                    self._in_hand -= part.count(b"\n")
 
     def _parts(self, lines: list[bytes]) -> Iterator[bytes]:
         """

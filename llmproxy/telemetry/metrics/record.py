@@ -242,12 +242,17 @@ class Metrics:
         """Hear how late the event loop's timer was; to be told twice a second."""
         self._runtime.tick(seconds)
         if self._ledger.shared:
-            self._count_lost()
+            self.count_lost()
 
     def watch_log(self, lines_lost: Callable[[], Mapping[str, int]]) -> None:
         """Show from now on how many log lines were lost, by reason; it is asked at each scrape."""
         self._lines_lost = lines_lost
         self._lost_before = {reason: self._lost.own((reason,)) for reason in lines_lost()}
+
+    def count_lost(self) -> None:
+        """Show how many log lines were lost up to now."""
+        for reason, count in self._lines_lost().items():
+            self._lost.set((reason,), self._lost_before[reason] + count)
 
     async def page(self, accept: str = "") -> tuple[bytes, str]:
         """
@@ -256,7 +261,7 @@ class Metrics:
         It is made in steps, between which the loop has its turn.
         """
         async with self._scraping:
-            self._count_lost()
+            self.count_lost()
             slices, content_type = self._exposition.slices(accept)
             page = bytearray()
             for part in slices:
@@ -391,10 +396,6 @@ class Metrics:
             code = session.code or 0
             known = str(code) if code in CLOSE_CODES else OTHER
             self._closes.add((provider, session.closed_by, known))
-
-    def _count_lost(self) -> None:
-        for reason, count in self._lines_lost().items():
-            self._lost.set((reason,), self._lost_before[reason] + count)
 
     def _start_at_zero(
         self, models: Sequence[tuple[str, str]], moves: Sequence[tuple[str, str]]

@@ -554,6 +554,27 @@ def test_a_reader_that_has_stopped_holds_nobody_up_and_lines_are_counted() -> No
     assert received.getvalue().count(b"\n") + lost == 2000
 
 
+def test_what_could_not_be_written_at_the_end_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "CLOSING", 0.1)
+    reading, writing = os.pipe()
+    writer = LogWriter(writing, json_line, logging.INFO, worker=0)
+    for _ in range(2000):
+        event(LOGGER, logging.INFO, "line", text="x" * 1000)
+    while select.select([], [writing], [], 0)[1]:  # until the pipe is full
+        pass
+
+    writer.close()
+
+    lost = writer.lost()
+    received = os.read(reading, 1_000_000)
+    assert lost == {"queue_full": 2000 - received.count(b"\n"), "write_failed": 0}
+    while received.count(b"\n") < 2000:  # the thread ends
+        received += os.read(reading, 1_000_000)
+    writer._thread.join()
+    for end in (writer._descriptor, writing, reading):
+        os.close(end)
+
+
 def test_a_record_that_cannot_be_rendered_costs_no_other_its_line(log: Path) -> None:
     def render(made: logging.LogRecord) -> bytes:
         if made.msg == "bad":
