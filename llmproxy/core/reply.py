@@ -68,7 +68,8 @@ class Reply:
     bytes where it is known; `ending` tells how it may end. `timed`: unless it is a stream,
     `timeouts.response` bounds it up to its end.
     `flow` is a quicker way to the same as `rest`: it hands what comes to a sink, for as long as
-    that takes it, and then goes on with `rest` whoever called it.
+    that takes it, and then goes on with `rest` whoever called it. `over`, where there is one, says
+    whether `rest` would come to its end without waiting for the provider any more.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class Reply:
         "flow",
         "headers",
         "length",
+        "over",
         "rest",
         "status",
         "streamed",
@@ -99,6 +101,7 @@ class Reply:
         ending: Ending = CUT,
         timed: bool = True,
         flow: Flow | None = None,
+        over: Callable[[], bool] | None = None,
     ) -> None:
         self.target = target
         self.status = status
@@ -110,6 +113,7 @@ class Reply:
         self.ending = ending
         self.timed = timed
         self.flow = flow
+        self.over = over
         self._done: list[Done] = []
         self._closed = False
 

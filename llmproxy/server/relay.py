@@ -89,7 +89,7 @@ async def _in_parts(
     finally:
         exchange.last_chunk = relayed.last_chunk
     watch.until(time.monotonic() + timeouts.client_stall, stalled)
-    await response.write_eof()
+    await response.write_eof(relayed.last())
     return response
 
 
@@ -163,35 +163,54 @@ class _Relayed:
         if reply.streamed:
             self._exchange.first_token = self.last_chunk
         begun = bool(reply.first)
-        await self._write_first(self._ends_by, self._slow)
+        if not self._is_last():
+            await self._write_first(self._ends_by, self._slow)
         if reply.rest is None:
             return
-        if begun:
+        if not begun:
+            await self._response.write(b"")  # the head goes out by itself
+        elif not reply.first:
             self._response.headers.clear()  # they have gone out, and a stream lives on for long
         async with aclosing(reply.rest) as rest:
             self._await_provider()
-            if begun:
+            if begun and not reply.first:
                 await self._flow()
             async for data in rest:
                 self.last_chunk = time.monotonic()
-                reply.first = data
+                reply.first += data
+                if self._is_last():
+                    continue
                 await self._write_first(self._ends_by, self._slow)
                 # only from now on: a slow client's time is not the provider's silence
                 self._await_provider()
                 await self._flow()
 
+    def last(self) -> bytes:
+        """Give what goes out together with the end; nothing where all has."""
+        last, self._reply.first = self._reply.first, b""
+        return last
+
+    def _is_last(self) -> bool:
+        """
+        Say whether what is in hand can go out together with the end, which is there too.
+
+        Each write is a call of the system, and wakes the client.
+        """
+        reply = self._reply
+        return reply.over is not None and len(reply.first) <= PIECE and reply.over()
+
     async def end(self) -> bool:
         """
         Write what is still to be said of an answer that goes no further, and the error last.
 
-        False, and nothing is written, where the answer has no place for an error.
+        False where the answer has no place for an error.
         """
         reply, error = self._reply, self._exchange.error
         if isinstance(error, LLMProxyError) and not reply.ending.told:
             last = reply.ending.fail(error)
-            if not last:
-                return False
             reply.first += last
+            await self._write_first(inf, stalled)
+            return bool(last)
         await self._write_first(inf, stalled)
         return True
 
@@ -277,8 +296,14 @@ def stalled() -> BaseException:
     return ConnectionResetError("the client stopped reading its answer")
 
 
+class _InParts(web.StreamResponse):
+    """Its head goes out with the first part, in one piece; one that is empty sends the head alone."""
+
+    _send_headers_immediately = False  # aiohttp's own Response has it so
+
+
 def _response(exchange: Exchange, reply: Reply) -> web.StreamResponse:
-    response = web.StreamResponse(status=reply.status, headers=_headers(exchange, reply))
+    response = _InParts(status=reply.status, headers=_headers(exchange, reply))
     if reply.length is not None:
         response.content_length = reply.length
     return response

@@ -54,13 +54,14 @@ class LeanAnswer:
     task that sends the rest of the request, while the answer may come already.
     """
 
-    __slots__ = ("_wire", "flow", "headers", "opened", "read", "status", "telling", "whole")
+    __slots__ = ("_wire", "flow", "headers", "opened", "over", "read", "status", "telling", "whole")
 
     status: int
     headers: Mapping[str, str]
     read: Callable[[], Awaitable[bytes]]
     flow: Flow | None
     whole: Callable[[int], bytes | None] | None
+    over: Callable[[], bool]
 
     def __init__(self, wire: "Wire", opened: asyncio.Future[None]) -> None:
         self._wire = wire
@@ -369,7 +370,7 @@ class Wire(ResponseHandler):
                 body._http_chunk_splits = None  # noqa: SLF001  # of a chunk that came with the head
                 self._body = body
                 answer.flow, answer.whole = body.flow, body.whole
-            answer.read = body.readany
+            answer.read, answer.over = body.readany, body.at_eof
             answer.opened.set_result(None)
             if body.is_eof():
                 self.ended()

@@ -78,7 +78,7 @@ class MockUpstream:
 
 
 class _MockAnswer:
-    flow = whole = None
+    flow = whole = over = None
 
     def __init__(
         self, status: int, headers: Mapping[str, str], parts: AsyncGenerator[bytes, None]

@@ -35,6 +35,7 @@ class Answer(Protocol):
     on for long. `read` gives the bytes that have come, `b""` at the end; it raises `WIRE_ERRORS`.
     `whole`, where there is one, gives at once what `read` would, if all has come and is no more than
     so many bytes; else None, and all is still to be read.
+    `over`, where there is one, says whether `read` would give its `b""` at once.
     `flow`, where there is one, hands what comes to a sink for as long as that takes it, and
     whoever called it reads on from where it returned; it raises the same, and what that raises.
     """
@@ -49,6 +50,8 @@ class Answer(Protocol):
     def flow(self) -> Flow | None: ...
     @property
     def whole(self) -> Callable[[int], bytes | None] | None: ...
+    @property
+    def over(self) -> Callable[[], bool] | None: ...
 
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else break it."""

@@ -150,6 +150,7 @@ class Speaker:
             rest=None if ended else self._stream(answer, translator),
             ending=translator,
             flow=None if ended or answer.flow is None else _Flowing(answer.flow, translator, mask),
+            over=answer.over,
         )
 
     async def _stream(self, answer: Answer, translator: Translator) -> AsyncGenerator[bytes, None]:

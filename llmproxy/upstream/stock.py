@@ -91,6 +91,10 @@ class StockAnswer:
             return self._left()
         return await self._more() or self._left()
 
+    def over(self) -> bool:
+        """Say whether `read` would give its `b""` at once; not of what was held."""
+        return not self._lost and self._content.at_eof()
+
     def lost(self, *, cut: bool) -> None:
         """Hold what has come: the connection is lost, and aiohttp will give nothing any more."""
         self._lost, self._cut = True, cut

@@ -1,7 +1,9 @@
 """Same dialect in and out: the bytes are the client's and the provider's own."""
 
 import asyncio
+from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
 from base64 import b64encode
+from collections import defaultdict
 from copy import deepcopy
 
 import pytest
@@ -280,6 +282,71 @@ async def test_a_finished_stream_without_its_mark_is_complete_and_none_is_made_u
     numbers = await gateway.numbers()
     labels = {"provider": "first", "model": "gpt-4"}
     assert numbers.value("llm_requests_total", status="success", **labels) == 1
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[bytes]]:
+    """Give what has been written in one go each, by the port that was written from."""
+    seen: dict[int, list[bytes]] = defaultdict(list)
+    write = _SelectorSocketTransport.write
+
+    def noted(self: _SelectorSocketTransport, data: bytes) -> None:
+        seen[self.get_extra_info("sockname")[1]].append(bytes(data))
+        write(self, data)
+
+    monkeypatch.setattr(_SelectorSocketTransport, "write", noted)
+    return seen
+
+
+async def test_head_and_first_words_go_out_in_one_and_so_do_the_last_with_the_end(
+    start: Start, first: Provider, writes: dict[int, list[bytes]]
+) -> None:
+    words = openai_events("a1", "b2")
+    whole = head(200, [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")])
+    more = asyncio.Event()
+    last = b"".join(words[2:])
+    first.then([whole + chunk(words[0]) + chunk(words[1]), more, chunk(last) + b"0\r\n\r\n"])
+    gateway = await start(one(first))
+
+    async with Client(gateway.port) as client:
+        await client.post("/v1/chat/completions", {"model": "gpt-4", "stream": True})
+        await client.head()
+        more.set()
+        assert await client.chunks() == (b"".join(words), True)
+
+    begin, end = writes[gateway.port]
+    assert begin.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert begin.endswith(chunk(b"".join(words[:2])))
+    assert end == chunk(last) + b"0\r\n\r\n"
+
+
+async def test_an_answer_that_comes_whole_goes_out_in_one(
+    start: Start, first: Provider, writes: dict[int, list[bytes]]
+) -> None:
+    words = b"".join(openai_events("a1", "b2"))
+    whole = head(200, [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")])
+    first.then([whole + chunk(words) + b"0\r\n\r\n"])
+    gateway = await start(one(first))
+
+    answered = await gateway.chat(stream=True)
+
+    assert answered.body == words
+    assert len(writes[gateway.port]) == 1
+
+
+async def test_of_an_answer_that_breaks_off_all_that_came_goes_out(
+    start: Start, first: Provider
+) -> None:
+    words = b"".join(openai_events("a1", "b2")[:2])  # it never says that it has finished
+    whole = head(200, [("content-type", "text/event-stream"), ("transfer-encoding", "chunked")])
+    first.then([whole + chunk(words) + b"0\r\n\r\n"])
+    gateway = await start(one(first))
+
+    answered = await gateway.chat(stream=True)
+
+    assert answered.complete
+    assert answered.body.startswith(words)
+    assert b'"error"' in answered.body.removeprefix(words)
 
 
 async def test_each_event_is_sent_on_as_it_comes(start: Start, first: Provider) -> None:

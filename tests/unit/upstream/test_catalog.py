@@ -17,7 +17,7 @@ LIST = b'{"data": [{"id": "m1"}, {"id": "m2"}, {"no": "id"}]}'
 class Said:
     """An answer whose body comes in one read."""
 
-    flow = whole = None
+    flow = whole = over = None
 
     def __init__(self, body: bytes, status: int = 200) -> None:
         self.status = status
