@@ -3,7 +3,8 @@ The process around the application: event loop, GC, logging, signals, draining.
 
 Stopping: SIGTERM or SIGINT turns `/readyz` to 503, closes the listener and idle connections, and
 lets requests under way end within `server.grace`; those that have not by then are told so in
-their dialect. A second signal ends the grace at once.
+their dialect. A second signal ends the grace at once, unless it is the first once more: `timeout` and
+some inits signal a process and then its group.
 
 Changing: SIGHUP, an operator's request, or with `watch` a change of a file has the configuration
 read again (`plan.Planner.reload`).
@@ -20,6 +21,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any, TypeAlias
@@ -38,6 +40,7 @@ from .telemetry.log import configure, event
 
 logger = logging.getLogger(__name__)
 
+ONCE_MORE = 0.25  # seconds after a signal to stop, in which another is the same one
 LAST_WORDS = 2.0  # seconds for in-stream errors to go out once the grace is over
 BACKLOG = 1024
 FAILED = 1  # the exit status
@@ -70,8 +73,9 @@ def run(config: Config, load: Callable[[], Config] | None = None, *, watch: bool
 async def _serve(app: web.Application, config: Config, *, watch: bool) -> int:
     stop, hurry, changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    stopping = Stopping()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _on_signal, stop, hurry)
+        loop.add_signal_handler(number, _on_signal, stopping, stop, hurry)
     loop.add_signal_handler(signal.SIGHUP, changed.set)
     services = app[SERVICES]
     watcher = Watcher(config) if watch else None
@@ -185,10 +189,23 @@ def _look_at(config: Config) -> dict[str, Look]:
     return looks
 
 
-def _on_signal(stop: asyncio.Event, hurry: asyncio.Event) -> None:
-    if stop.is_set():
+def _on_signal(stopping: "Stopping", stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    if stopping.hurries(time.monotonic()):
         hurry.set()
     stop.set()
+
+
+class Stopping:
+    """What signals to stop mean."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def hurries(self, now: float) -> bool:
+        """Take one that comes now; true where it ends the grace that an earlier one began."""
+        if self._since is None:
+            self._since = now
+        return now - self._since >= ONCE_MORE
 
 
 async def drain(

@@ -22,7 +22,7 @@ configuration stays; afterwards it comes to all, whatever happens to single work
 done when nobody can ask an old worker anything more. Addresses do not change, for the sockets are
 open.
 
-SIGTERM and SIGINT have all workers drain, a second one ends their grace. When the supervisor itself
+SIGTERM and SIGINT have all workers drain, a later one ends their grace. When the supervisor itself
 is gone its channels end, and the workers drain: nothing is left behind.
 """
 
@@ -52,6 +52,7 @@ from .serve import (
     FAILED,
     LAST_WORDS,
     LOOK,
+    Stopping,
     Watcher,
     announce,
     cannot_listen,
@@ -202,6 +203,7 @@ class Supervisor:
         self._attendance = Attendance(Host(self._memory, len(self._seats)))
         self._via = new_mark()
         self._stopping = False
+        self._stops = Stopping()
         self._listening = False
         self._served = False  # some worker was ready once
         self._deaths = 0  # before that
@@ -334,7 +336,9 @@ class Supervisor:
             if number == signal.SIGCHLD:
                 self._reap()
             elif number in STOPPING:
-                self._stop()
+                hurries = self._stops.hurries(time.monotonic())
+                if hurries or not self._stopping:
+                    self._stop()
             elif number == signal.SIGHUP:
                 self._reload_wanted = True
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from llmproxy.serve import ONCE_MORE
 from llmproxy.testing.answers import event, openai_events, openai_plain
 from llmproxy.testing.provider import End, Provider, stream
 from tests.support.gateway import HELLO, ROOT, Command, keys, model, provider
@@ -163,6 +164,25 @@ async def test_a_second_signal_ends_the_grace_at_once(serve: Serve, openai: Prov
     assert status == 0
 
 
+async def test_a_signal_that_comes_twice_at_once_is_one(serve: Serve, openai: Provider) -> None:
+    go = asyncio.Event()
+    words = openai_events("a", "b")
+    openai.then(stream(*words[:2], go, *words[2:]))
+    gateway = await serve(one(openai))
+
+    async with Client(gateway.port) as client:
+        await client.post(PATH, BODY)
+        await client.head()
+        for _ in range(3):  # as `timeout` does, to the process and then to its group
+            gateway.signal(signal.SIGTERM)
+        await gateway.says("draining")
+        go.set()
+        answer = await client.chunks()
+
+    assert answer == (b"".join(words), True)
+    assert await gateway.exited() == 0
+
+
 async def told_at_the_end(gateway: Command, *, signals: int) -> tuple[Any, bool, int]:
     """Stream, stop the gateway, and return the stream's last event and the exit status."""
     async with Client(gateway.port) as client:
@@ -171,6 +191,7 @@ async def told_at_the_end(gateway: Command, *, signals: int) -> tuple[Any, bool,
         gateway.signal(signal.SIGTERM)
         await gateway.says("draining")
         if signals == 2:
+            await asyncio.sleep(ONCE_MORE)
             gateway.signal(signal.SIGTERM)
         body, complete = await client.chunks()
     last = json.loads(body.rstrip().rpartition(b"data: ")[2])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from llmproxy.serve import ONCE_MORE
 from llmproxy.testing.answers import openai_events
 from llmproxy.testing.provider import Provider, stream
 from tests.support.gateway import HELLO, ROOT, Command, model, provider
@@ -91,7 +92,8 @@ async def test_signals_to_the_whole_group_let_streams_finish_and_end_with_0(
     for pid in workers:  # as Ctrl-C and systemd do it
         os.kill(pid, signal.SIGTERM)
         os.kill(pid, signal.SIGHUP)
-    gateway.signal(signal.SIGTERM)
+    for _ in range(2):
+        gateway.signal(signal.SIGTERM)
     await gateway.says("draining")
     await refusing(gateway)
     whole = await streams.whole()
@@ -122,6 +124,7 @@ async def test_a_second_signal_ends_the_grace_of_all(
 
     gateway.signal(signal.SIGTERM)
     await gateway.says("draining")
+    await asyncio.sleep(ONCE_MORE)
     gateway.signal(signal.SIGTERM)
     endings = [await client.chunks() for client in streams.clients]
 
