@@ -22,7 +22,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from typing import Any, TypeAlias
 
@@ -58,6 +58,11 @@ def run(config: Config, load: Callable[[], Config] | None = None, *, watch: bool
     `load` reads the configuration again (see `create_app`). With `watch` it is called as well when
     the file changes that the configuration came from, or one of its secrets'.
     """
+    watcher = None
+    if watch:
+        assert load is not None
+        watcher = Watcher(config, load)
+        load = watcher.load
     app = create_app(config, load)
     writer = configure(config.logging.level, config.logging.format, sys.stderr)
     app[SERVICES].metrics.watch_log(writer.lost)
@@ -65,12 +70,12 @@ def run(config: Config, load: Callable[[], Config] | None = None, *, watch: bool
     try:
         raise_descriptor_limit()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(_serve(app, config, watch=watch))
+            return runner.run(_serve(app, config, watcher))
     finally:
         writer.close()
 
 
-async def _serve(app: web.Application, config: Config, *, watch: bool) -> int:
+async def _serve(app: web.Application, config: Config, watcher: "Watcher | None") -> int:
     stop, hurry, changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     stopping = Stopping()
@@ -78,7 +83,6 @@ async def _serve(app: web.Application, config: Config, *, watch: bool) -> int:
         loop.add_signal_handler(number, _on_signal, stopping, stop, hurry)
     loop.add_signal_handler(signal.SIGHUP, changed.set)
     services = app[SERVICES]
-    watcher = Watcher(config) if watch else None
     runner = make_runner(app)
     async with AsyncExitStack() as runners:
         runners.push_async_callback(runner.cleanup)
@@ -159,8 +163,14 @@ async def _watching(watcher: "Watcher", services: Services, changed: asyncio.Eve
 class Watcher:
     """Notices when a configuration's file or one of its secrets' changes; to be asked every `LOOK`."""
 
-    def __init__(self, config: Config) -> None:
-        self._known = self._seen = _look_at(config)
+    def __init__(self, config: Config, load: Callable[[], Config]) -> None:
+        self._load = load
+        self._known = self._seen = _look_at(_files(config))
+
+    def load(self) -> Config:
+        """Read the configuration again: what its files look like now is known from now on."""
+        self._known = self._seen = _look_at(self._known)
+        return self._load()
 
     def changed(self, config: Config) -> bool:
         """
@@ -168,7 +178,7 @@ class Watcher:
 
         Which files there are is up to the configuration, and may change with it.
         """
-        last, self._seen = self._seen, _look_at(config)
+        last, self._seen = self._seen, _look_at(_files(config))
         self._known = {path: self._known.get(path, look) for path, look in self._seen.items()}
         if self._seen != last or self._seen == self._known:
             return False
@@ -176,10 +186,14 @@ class Watcher:
         return True
 
 
-def _look_at(config: Config) -> dict[str, Look]:
+def _files(config: Config) -> tuple[str, ...]:
+    return config.source, *config.secret_files
+
+
+def _look_at(files: Iterable[str]) -> dict[str, Look]:
     """Give what changes with each file: also when another is put in its place, or it goes."""
     looks: dict[str, Look] = {}
-    for path in (config.source, *config.secret_files):
+    for path in files:
         try:
             status = os.stat(path)  # noqa: PTH116  # pathlib's is the same with more words
         except OSError:

@@ -16,8 +16,8 @@ A worker that ends by itself is replaced at once, and then ever more slowly whil
 die soon after their start. If none has ever become ready, three deaths end the gateway: it would
 not be better the fourth time.
 
-A reload reads the configuration here, within a time limit, and then replaces one worker after
-another: the new one is ready before the old one leaves. If the first does not become ready the old
+A reload reads the configuration here, within a time limit, and if it has changed replaces one worker
+after another: the new one is ready before the old one leaves. If the first does not become ready the old
 configuration stays; afterwards it comes to all, whatever happens to single workers. It is said to be
 done when nobody can ask an old worker anything more. Addresses do not change, for the sockets are
 open.
@@ -193,7 +193,8 @@ class Supervisor:
         watch: bool,
     ) -> None:
         self._initial = self._config = config
-        self._load = load
+        self._watcher = Watcher(config, load) if watch else None
+        self._load = load if self._watcher is None else self._watcher.load
         self._writer = writer
         self._doors = doors
         self._places = [Place() for _ in range(workers)]
@@ -211,7 +212,6 @@ class Supervisor:
         self._asked: list[tuple[Channel, int]] = []
         self._reload_wanted = False
         self._loading = False
-        self._watcher = Watcher(config) if watch else None
         self._look_due = time.monotonic() + LOOK
         self._turned = time.monotonic()
         self._selector = selectors.DefaultSelector()
@@ -589,7 +589,7 @@ class Supervisor:
         self._answer(roll.asked, result)
 
     def _read_again(self) -> Roll | None:
-        """Give what the configuration has become on its way, or None where it is bad."""
+        """Give what the configuration has become on its way; None where it is bad, or as it was."""
         self._reload_wanted = False
         asked, self._asked = self._asked, []
         try:
@@ -609,6 +609,10 @@ class Supervisor:
             changes=_texts(changes(self._config, config)),
             at_start=_texts(changes(config, read)),
         )
+        if config == self._config:
+            self._told(result)
+            self._answer(asked, result)
+            return None
         return Roll(config, result, asked)
 
     def _loaded(self) -> Config | None:
@@ -633,8 +637,8 @@ class Supervisor:
         return config
 
     def _told(self, result: Reloaded) -> None:
-        tell_reload(result)
         self._attendance.reloaded("failure" if result.problems else "success")
+        tell_reload(result)
 
     def _answer(self, asked: list[tuple[Channel, int]], result: Reloaded) -> None:
         for channel, number in asked:

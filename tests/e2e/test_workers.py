@@ -291,6 +291,18 @@ async def test_a_reload_replaces_workers_one_by_one_and_fails_nobody(
     assert set(processes(gateway)) == set(former[2:])
 
 
+async def test_a_reload_of_what_has_not_changed_replaces_nobody(serve: Serve) -> None:
+    gateway = await serve(MOCK, "--workers", "2")
+    workers = processes(gateway)
+
+    gateway.signal(signal.SIGHUP)
+    await gateway.says(r'reloaded","changes":\[\]')
+
+    assert processes(gateway) == workers
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_config_reload_total", result="success") == 1
+
+
 async def test_what_the_supervisor_says_waits_for_a_slow_reader_of_the_log(serve: Serve) -> None:
     gateway = await serve(MOCK, "--workers", "2")
     gateway.reads.clear()
