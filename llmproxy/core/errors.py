@@ -27,7 +27,7 @@ Every way in which a request can fail, by whose doing it was.
 Exceptions carry facts and a `status_hint`. They know no JSON: `dialects/errors.py` renders them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import ClassVar
 
@@ -94,9 +94,13 @@ class PathNotFound(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """The path exists, not with this method."""
+    """The path exists, not with this method; `allowed` are those that it takes."""
 
     status_hint = 405
+
+    def __init__(self, path: str, method: str, allowed: Iterable[str]) -> None:
+        self.allowed = ", ".join(allowed)
+        super().__init__(f"{path} takes {self.allowed}, not {method}")
 
 
 class RequestTimeout(RequestError):

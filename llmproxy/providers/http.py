@@ -73,6 +73,12 @@ KINDS: Mapping[str, Kind] = {
     ),
 }
 
+
+def kind_for(dialect: str) -> str:
+    """Name the kind of provider that has what clients of the dialect find at its vendor."""
+    return next(name for name, kind in KINDS.items() if dialect in kind.paths)
+
+
 APIS: Mapping[str, str] = {"chat": "openai_chat", "responses": "openai_responses"}
 """The names of the option `apis`."""
 

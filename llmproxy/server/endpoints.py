@@ -186,6 +186,7 @@ ENDPOINTS = (
 )
 
 API = ("/v1/", "/v1beta/")
+TWICE = tuple(f"/{base}{version}" for base in ("v1", "v1beta") for version in API)
 BY_PATH: Mapping[tuple[str, str], Endpoint] = {
     (endpoint.method, endpoint.path): endpoint for endpoint in ENDPOINTS if "{" not in endpoint.path
 }
@@ -242,7 +243,7 @@ def _is_geminis(path: str) -> bool:
 
 def misses(path: str) -> bool:
     """Say whether a path of the API is that of a chat call, but for a base_url written wrong."""
-    if path.startswith("/v1/v1/"):
+    if path.startswith(TWICE):
         return True
     return path not in _POSTED and path.rstrip("/").endswith(_POSTED)
 
@@ -258,7 +259,7 @@ def advice(path: str, provider: str | None = None) -> str:
     if provider is None and (below := BELOW.fullmatch(path)) is not None:
         nobody = f"no provider is called {below[1]}; "
     for endpoint in ENDPOINTS:
-        tail = endpoint.path.removeprefix("/v1")
+        tail = endpoint.path.rpartition("}")[2].removeprefix("/v1")
         if endpoint.operation is Operation.CHAT and path.rstrip("/").endswith(tail):
             base = f"{root}{endpoint.base}"
             return f"{nobody}set the SDK's base_url to {base} ({endpoint.shown} is the path it then calls)"

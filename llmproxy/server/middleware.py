@@ -138,8 +138,7 @@ def _ours(request: web.Request, error: web.HTTPException) -> RequestError:
     if error.status == 404:
         return PathNotFound(f"no such path: {request.path}; {advice(request.path)}")
     if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(error.allowed_methods))
-        return MethodNotAllowed(f"{request.path} takes {allowed}, not {request.method}")
+        return MethodNotAllowed(request.path, request.method, sorted(error.allowed_methods))
     raise error  # none other is raised by aiohttp or by us
 
 
@@ -161,6 +160,7 @@ def _error_response(
             "content-type": "application/json",
             ID_HEADERS[exchange.dialect]: exchange.id,
             **_providers_own(error),
+            **({"allow": error.allowed} if isinstance(error, MethodNotAllowed) else {}),
             **answer.headers,
             **route_headers(exchange),
         },

@@ -28,6 +28,7 @@ from ..dialects.call import checked_name
 from ..dialects.gemini.wire import DIALECT as GEMINI
 from ..dialects.passing import may_repeat, model_in_json, model_in_query, serves_model
 from ..framing.multipart import FieldFinder, boundary_of
+from ..providers.http import kind_for
 from . import ops
 from .endpoints import API, BY_PATH, Operation, advice, find, misses
 from .handler import (
@@ -70,7 +71,7 @@ async def elsewhere(
     endpoint, _ = find(request.method, path)
     if endpoint is None:
         if allowed := [method for method, known in BY_PATH if known == path]:
-            raise MethodNotAllowed(f"{path} takes {', '.join(allowed)}, not {request.method}")
+            raise MethodNotAllowed(path, request.method, allowed)
     elif _raw_path(request, exchange) != path:
         raise PathNotFound(f"no such path: {request.path}; write it without percent signs")
     elif endpoint.operation not in LISTS:  # a provider's own list of models passes
@@ -122,7 +123,10 @@ def _default(exchange: Exchange, plan: Plan) -> str:
         return default
     path = exchange.endpoint
     if not fitting:
-        raise InvalidRequest(f"no provider here is of the kind that {path} is for")
+        raise InvalidRequest(
+            f"{exchange.method} {path} goes to a provider of kind {kind_for(exchange.dialect)}, and "
+            "there is none here"
+        )
     raise InvalidRequest(
         f"{path} names no model, and may be for any of {', '.join(fitting)}: name one in the path "
         f"(/{fitting[0]}{path}) or in the header x-llmproxy-provider; the operator may set "
@@ -135,7 +139,7 @@ async def _passing(
 ) -> Passing:
     """Read what has to be known of the request before it can go on; raises RequestError."""
     if request.method not in METHODS:
-        raise MethodNotAllowed(f"{request.path} takes {', '.join(METHODS)}, not {request.method}")
+        raise MethodNotAllowed(request.path, request.method, METHODS)
     path = _raw_path(request, exchange)
     if not PLAIN_PATH.fullmatch(path):
         raise PathNotFound(f"no such path: {request.path}")

@@ -560,6 +560,27 @@ async def test_a_wrong_method_is_a_405(start: Start) -> None:
 
     error = assert_openai_error(answered, 405)
     assert "POST" in error["message"]
+    assert answered.headers["allow"] == "POST, GET"  # RFC 9110, 15.5.6
+
+
+async def test_where_nobody_has_what_is_asked_for_the_kind_is_named(start: Start) -> None:
+    gateway = await start('[providers.mock]\nkind = "mock"\n')
+
+    answered = await ask(gateway.port, CHAT, b"", {}, method="GET")
+
+    error = assert_openai_error(answered, 400)
+    assert error["message"].startswith(f"GET {CHAT} goes to a provider of kind openai")
+
+
+@pytest.mark.parametrize("base", ["/v1beta", "/v1", "/gemini"])
+async def test_a_wrong_path_of_google_s_is_told_what_to_change(start: Start, base: str) -> None:
+    gateway = await start(simple())
+    path = f"{base}/v1beta/models/gpt-4:generateContent"
+
+    answered = await ask(gateway.port, path, {"contents": []})
+
+    assert answered.status == 404
+    assert "base_url to http://HOST:PORT (" in answered.json["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def anthropic_raises(answer: ErrorAnswer) -> anthropic.APIStatusError:
         ),
         (PathNotFound("m"), 404, "invalid_request_error", None, openai.NotFoundError),
         (
-            MethodNotAllowed("m"),
+            MethodNotAllowed("/v1/x", "PUT", ["GET", "POST"]),
             405,
             "invalid_request_error",
             "method_not_allowed",
@@ -193,7 +193,7 @@ def test_an_openai_client_gets_the_class_its_sdk_has_for_the_error(
     assert type(found) is raised
     assert (found.status_code, found.type, found.code) == (status, kind, code)
     assert isinstance(found.body, dict)
-    assert found.body["message"] == "m"
+    assert found.body["message"] == str(error)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,12 @@ def test_an_openai_client_gets_the_class_its_sdk_has_for_the_error(
         (PermissionDenied("m"), 403, "permission_error", "PermissionDeniedError"),
         (ModelNotFound("m"), 404, "not_found_error", "NotFoundError"),
         (PathNotFound("m"), 404, "not_found_error", "NotFoundError"),
-        (MethodNotAllowed("m"), 405, "invalid_request_error", "APIStatusError"),
+        (
+            MethodNotAllowed("/v1/x", "PUT", ["GET", "POST"]),
+            405,
+            "invalid_request_error",
+            "APIStatusError",
+        ),
         (RequestTimeout("m"), 408, "timeout_error", "RequestTimeoutError"),
         (RequestTooLarge("m"), 413, "request_too_large", "ContentTooLargeError"),
         (UnsupportedEncoding("m"), 415, "invalid_request_error", "APIStatusError"),
@@ -243,7 +248,7 @@ def test_an_anthropic_client_gets_the_class_its_sdk_has_for_the_error(
     found = anthropic_raises(render_error(error, ANTHROPIC, "req-1"))
 
     assert type(found).__name__ == raised
-    assert (found.status_code, found.type, found.api_message) == (status, kind, "m")
+    assert (found.status_code, found.type, found.api_message) == (status, kind, str(error))
     assert isinstance(found.body, dict)
     assert found.body["request_id"] == "req-1"
 
