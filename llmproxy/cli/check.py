@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from ..config.schema import Config
+from ..core.errors import ConfigError
 from .configuration import load
 from .tables import access, providers, routes
 from .verb import GOOD, Verb, add_config_argument
@@ -19,14 +21,32 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = load(options.config, secrets=options.secrets)
+    config = _loaded(options.config, secrets=options.secrets)
     for warning in config.warnings:
         print(f"{config.source}: warning: {warning}", file=sys.stderr)
     print(f"{config.source}: good", end="\n\n")
-    print("\n".join(providers(config)), end="\n\n")
+    print("\n".join(providers(config, looked_up=options.secrets)), end="\n\n")
     print("\n".join(routes(config)), end="\n\n")
     print(access(config))
     return GOOD
+
+
+def _loaded(file: str | None, *, secrets: bool) -> Config:
+    try:
+        return load(file, secrets=secrets)
+    except ConfigError as error:
+        if not secrets or not _good_without_secrets(file):
+            raise
+        hint = "nothing else is wrong: --no-secrets shows it without them"
+        raise ConfigError([*error.problems, hint]) from error
+
+
+def _good_without_secrets(file: str | None) -> bool:
+    try:
+        load(file, secrets=False)
+    except ConfigError:
+        return False
+    return True
 
 
 VERB = Verb(

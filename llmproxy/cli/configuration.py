@@ -26,7 +26,7 @@ def load(
     Without `secrets` those that a file refers to need not be there, for verbs that use none.
     Raises ConfigError, each problem with the file's name before it.
     """
-    asked = file or os.environ.get(VARIABLE)
+    asked = file or os.environ.get(VARIABLE) or None
     path = asked or USUAL
     try:
         text = read_file(path)

@@ -14,6 +14,7 @@ from .http import Unreachable, request
 from .verb import FAILED, add_config_option, fail
 
 KEY_VARIABLE = "LLMPROXY_ADMIN_KEY"
+TABLE = f'[admin] with key = "env:{KEY_VARIABLE}"'
 TIMEOUT = 30.0  # seconds
 
 
@@ -45,14 +46,20 @@ def ask(
     """
     config = load(options.config, secrets=False)
     url = (options.url or admin_url(config)).rstrip("/")
-    headers = {"authorization": f"Bearer {_key(config)}", "content-type": "application/json"}
+    key, origin = _key(config)
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
-    with request(method, f"{url}{path}", body=data, headers=headers, timeout=TIMEOUT) as answer:
-        text = answer.read()
+    try:
+        with request(method, f"{url}{path}", body=data, headers=headers, timeout=TIMEOUT) as answer:
+            text = answer.read()
+    except Unreachable as error:
+        raise Unreachable(f"{error} (is it running, and does its file have {TABLE}?)") from error
     try:
         said = json.loads(text)
     except ValueError as error:
         raise Unreachable(f"{url}: the answer is none of a gateway's operators' side") from error
+    if answer.status == 401:
+        raise Declined(f"{url}: the key, from {origin}, is not this gateway's admin.key")
     if answer.status != 200:
         why = said.get("error", {}) if isinstance(said, dict) else {}
         message = why.get("message", f"{url}{path} answered {answer.status}")
@@ -67,12 +74,15 @@ def told(verb: str, error: Declined | Unreachable) -> int:
     return FAILED
 
 
-def _key(config: Config) -> str:
-    """Give the operators' key: from its variable, else from where the configuration has it."""
+def _key(config: Config) -> tuple[str, str]:
+    """Give the operators' key, from its variable or else the configuration, and which it was."""
     if key := os.environ.get(KEY_VARIABLE):
-        return key
+        return key, f"${KEY_VARIABLE}"
     if config.admin.key is None:
-        raise ConfigError(
-            ["admin.key: there is none; a gateway has an operators' side where its file has a key"]
+        problem = (
+            f"no operators' key: set {KEY_VARIABLE}, or name the gateway's file with --config; a "
+            f"gateway has an operators' side where its file has {TABLE}"
         )
-    return looked_up(config.admin.key, "admin.key", os.environ, read_file).reveal()
+        raise ConfigError([problem])
+    key = looked_up(config.admin.key, "admin.key", os.environ, read_file).reveal()
+    return key, config.source

@@ -17,10 +17,10 @@ def routes(config: Config) -> list[str]:
     return columns([("MODEL", "TARGETS"), *rows])
 
 
-def providers(config: Config) -> list[str]:
-    """Give a line for each provider; keys are not shown."""
+def providers(config: Config, *, looked_up: bool = True) -> list[str]:
+    """Give a line for each provider; keys are not shown, nor whether those not looked up are set."""
     rows = [
-        (name, provider.kind, _address(provider), _credentials(provider))
+        (name, provider.kind, _address(provider), _credentials(provider, looked_up=looked_up))
         for name, provider in config.providers.items()
     ]
     return columns([("PROVIDER", "KIND", "ADDRESS", "KEY"), *rows])
@@ -49,8 +49,10 @@ def _address(provider: ProviderConfig) -> str:
     return provider.base_url or (vendor.base_url if vendor else "")
 
 
-def _credentials(provider: ProviderConfig) -> str:
+def _credentials(provider: ProviderConfig, *, looked_up: bool) -> str:
     if provider.keys:
+        if not looked_up:
+            return "not looked up"
         return "yes" if len(provider.keys) == 1 else f"{len(provider.keys)} keys"
     return "in a header" if has_auth_header(provider) else "none"
 

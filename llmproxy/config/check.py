@@ -105,6 +105,11 @@ def _check_server(config: Config, findings: Findings) -> None:
             "add [[keys]] (`llmproxy keys new` makes one), or allow everyone with "
             "server.allow_anonymous = true or --allow-anonymous",
         )
+    elif not (is_loopback(server.host) or config.keys):
+        findings.warning(
+            "server.allow_anonymous",
+            f"whoever reaches {server.host} is served without a key, at your expense",
+        )
     if (
         server.default_model is not None
         and findings.sound("models")
@@ -353,7 +358,7 @@ def _check_model(
         findings.problem(place, "a wildcard has one `*`")
     elif name in METRICS_WORDS:
         findings.problem(place, "this name stands for something else in the metrics")
-    if not findings.sound(place):
+    if not findings.sound(at(place, "targets")):
         return
     if not model.targets:
         findings.problem(at(place, "targets"), "there is none")

@@ -5,6 +5,7 @@ It is written as the TOML that `llmproxy init` saves, so that both mean the same
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from .findings import quoted
 from .load import parse
@@ -29,7 +30,13 @@ def from_environment(
 
     Raises ConfigError, for instance for a key with a line break within.
     """
-    return parse(toml(env), env, read=_no_file, source=SOURCE, overrides=overrides)
+    text = toml(env)
+    config = parse(text, env, read=_no_file, source=SOURCE, overrides=overrides)
+    if text is not MOCK:
+        return config
+    variables = ", ".join(vendor.variable for vendor in VENDORS if vendor.variable is not None)
+    warning = f"no provider's key is set ({variables}): the built-in mock answers for every model"
+    return replace(config, warnings=(*config.warnings, warning))
 
 
 def toml(env: Mapping[str, str]) -> str:

@@ -47,6 +47,26 @@ def test_warnings_go_to_standard_error_and_show_no_key(
     assert "sk-plain" not in told.out + told.err
 
 
+def test_where_only_secrets_are_missing_it_is_said_how_to_see_the_rest(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = GOOD.replace("sk-plain", "env:NOWHERE")
+    (folder / "x.toml").write_text(text, encoding="utf-8")
+    (folder / "y.toml").write_text(text + "[sever]\n", encoding="utf-8")
+
+    statuses = [main(["check", "x.toml"]), main(["check", "y.toml"])]
+    told = capsys.readouterr()
+    statuses.append(main(["check", "x.toml", "--no-secrets"]))
+
+    assert statuses == [2, 2, 0]
+    first, hint, *others = told.err.splitlines()
+    assert first == "x.toml: providers.openai.api_key: the variable NOWHERE is not set"
+    assert "--no-secrets" in hint
+    assert len(others) == 2
+    assert not any("--no-secrets" in line for line in others)
+    assert "https://api.openai.com/v1  not looked up\n" in capsys.readouterr().out
+
+
 def test_a_bad_file_is_exit_status_2_with_every_problem(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

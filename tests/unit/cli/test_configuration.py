@@ -44,6 +44,12 @@ def test_the_usual_file_comes_before_the_environment(
     assert (config.server.port, config.source) == (3, "llmproxy.toml")
 
 
+def test_a_variable_that_is_empty_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMPROXY_CONFIG", "")
+
+    assert load(None).source == "the environment"
+
+
 def test_without_a_file_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
 

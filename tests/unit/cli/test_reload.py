@@ -78,7 +78,39 @@ def test_without_a_key_it_is_said_where_one_belongs(capsys: pytest.CaptureFixtur
     status = main(["reload", "--url", "http://127.0.0.1:9"])
 
     assert status == 2
-    assert capsys.readouterr().err.startswith("admin.key: there is none")
+    told = capsys.readouterr().err
+    assert told.startswith("no operators' key: set LLMPROXY_ADMIN_KEY")
+    assert '[admin] with key = "env:LLMPROXY_ADMIN_KEY"' in told
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_wrong_key_is_told_by_where_it_came_from(
+    gateway: CannedGateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.status, gateway.body = 401, b"{}"
+    monkeypatch.setenv("LLMPROXY_ADMIN_KEY", "another")
+
+    statuses = [main(["reload"])]
+    monkeypatch.delenv("LLMPROXY_ADMIN_KEY")
+    statuses.append(main(["reload"]))
+
+    told = capsys.readouterr().err.splitlines()
+    assert statuses == [1, 1]
+    assert [line.partition("from ")[2] for line in told] == [
+        "$LLMPROXY_ADMIN_KEY, is not this gateway's admin.key",
+        "llmproxy.toml, is not this gateway's admin.key",
+    ]
+
+
+def test_where_no_gateway_is_it_is_said_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LLMPROXY_ADMIN_KEY", "k")
+
+    status = main(["reload", "--url", "http://127.0.0.1:1"])
+
+    assert status == 1
+    assert "does its file have [admin]" in capsys.readouterr().err
 
 
 def test_a_key_that_is_not_to_be_had_is_told_by_its_reference(

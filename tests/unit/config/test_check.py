@@ -231,6 +231,24 @@ def test_either_way_out_is_enough(more: str) -> None:
     assert load(f'{MOCK}[server]\nhost = "0.0.0.0"\n{more}').server.host == "0.0.0.0"
 
 
+@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_it_is_said_where_everyone_is_served(host: str, warned: bool) -> None:
+    config = load(f'{MOCK}[server]\nhost = "{host}"\nallow_anonymous = true')
+
+    assert [warning.partition(":")[0] for warning in config.warnings] == (
+        ["server.allow_anonymous"] if warned else []
+    )
+
+
+def test_an_unknown_provider_is_named_beside_the_model_s_other_problems() -> None:
+    found = problems(f'{MOCK}[models.m]\ntargets = ["mok/x"]\nretries = 3')
+
+    assert [problem.partition(":")[0] for problem in found] == [
+        "models.m.retries",
+        "models.m.targets[0]",
+    ]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
 def test_loopback_is_known(host: str) -> None:
     assert is_loopback(host)

@@ -53,6 +53,8 @@ def test_with_no_key_the_mock_answers_any_model(env: dict[str, str]) -> None:
 
     assert [provider.kind for provider in config.providers.values()] == ["mock"]
     assert config.models["*"].targets == (Target(provider="mock", model="*"),)
+    (warning,) = config.warnings
+    assert "OPENAI_API_KEY" in warning
 
 
 def test_the_sdks_own_base_url_is_not_read() -> None:
