@@ -46,8 +46,13 @@ class MockUpstream:
             headers = {"Content-Type": "application/json"}
             if config.retry_after is not None:
                 headers["Retry-After"] = f"{config.retry_after:g}"
-            return _MockAnswer(config.status, headers, _once(dialect.error(config.status)))
+            error = dialect.error(config.status, "a fault of the mock")
+            return _MockAnswer(config.status, headers, _once(error))
         body = orjson.loads(request.body)
+        missing = [name for name in dialect.REQUIRED if name not in body]
+        if missing:
+            error = dialect.error(400, f"{missing[0]}: field required")
+            return _MockAnswer(400, {"Content-Type": "application/json"}, _once(error))
         said = _say(body, config.tokens)
         prompt = max(1, len(request.body) // 4)
         if not body.get("stream"):
@@ -199,14 +204,21 @@ def _json(value: Any) -> str:
 
 
 class _Shapes(Protocol):
-    """How a dialect writes an answer; the shapes are the vendors' published ones."""
+    """
+    How a dialect writes an answer; the shapes are the vendors' published ones.
+
+    `REQUIRED` are what its vendor refuses a request without.
+    """
+
+    REQUIRED: tuple[str, ...]
 
     def answer(self, model: str, said: _Said, prompt: int) -> bytes: ...
     def events(self, body: Json, said: _Said, prompt: int) -> list[bytes]: ...
-    def error(self, status: int) -> bytes: ...
+    def error(self, status: int, message: str) -> bytes: ...
 
 
 class _OpenAIShapes:
+    REQUIRED: tuple[str, ...] = ("messages",)
     ENDS: Mapping[End, str] = {"stop": "stop", "length": "length", "tool": "tool_calls"}
 
     def answer(self, model: str, said: _Said, prompt: int) -> bytes:
@@ -259,8 +271,13 @@ class _OpenAIShapes:
         call = {"id": "call_mock", "type": "function", "function": function}
         return {"content": None, "tool_calls": [call]}
 
-    def error(self, status: int) -> bytes:
-        error = {"message": "a fault of the mock", "type": "mock", "param": None, "code": None}
+    def error(self, status: int, message: str) -> bytes:
+        kind, code = "invalid_request_error", None
+        if status == 429:
+            kind, code = "requests", "rate_limit_exceeded"
+        elif status >= 500:
+            kind = "server_error"
+        error = {"message": message, "type": kind, "param": None, "code": code}
         return orjson.dumps({"error": error})
 
     def _chunk(self, model: str, choices: list[Json], more: Json) -> bytes:
@@ -284,6 +301,17 @@ class _OpenAIShapes:
 
 
 class _AnthropicShapes:
+    REQUIRED: tuple[str, ...] = ("messages", "max_tokens")
+    # https://docs.anthropic.com/en/api/errors
+    ERRORS: Mapping[int, str] = {
+        400: "invalid_request_error",
+        401: "authentication_error",
+        403: "permission_error",
+        404: "not_found_error",
+        413: "request_too_large",
+        429: "rate_limit_error",
+        529: "overloaded_error",
+    }
     ENDS: Mapping[End, str] = {"stop": "end_turn", "length": "max_tokens", "tool": "tool_use"}
 
     def answer(self, model: str, said: _Said, prompt: int) -> bytes:
@@ -332,9 +360,9 @@ class _AnthropicShapes:
     def _tool_use(self, name: str) -> Json:
         return {"type": "tool_use", "id": "toolu_mock", "name": name, "input": {}}
 
-    def error(self, status: int) -> bytes:
-        error = {"type": "api_error", "message": "a fault of the mock"}
-        return orjson.dumps({"type": "error", "error": error})
+    def error(self, status: int, message: str) -> bytes:
+        error = {"type": self.ERRORS.get(status, "api_error"), "message": message}
+        return orjson.dumps({"type": "error", "error": error, "request_id": "req_mock"})
 
     def _message(self, model: str) -> Json:
         return {

@@ -16,7 +16,8 @@ DIALECTS = ["openai_chat", "anthropic_messages"]
 
 
 def request(dialect: str, **body: object) -> HttpRequest:
-    raw = orjson.dumps({"model": "m", "messages": [], **body})
+    messages = [{"role": "user", "content": "Hello"}]
+    raw = orjson.dumps({"model": "m", "messages": messages, "max_tokens": 1000, **body})
     return HttpRequest(method="POST", url=f"mock:{dialect}", headers={}, body=raw)
 
 
@@ -64,7 +65,31 @@ async def test_a_status_comes_with_the_wait_and_an_error_of_the_dialect(dialect:
 
     assert answer.status == 429
     assert answer.headers["Retry-After"] == "7"
-    assert "error" in orjson.loads(await whole(answer))
+    error = orjson.loads(await whole(answer))["error"]
+    assert "rate_limit" in (error["code"] if dialect == "openai_chat" else error["type"])
+
+
+@pytest.mark.parametrize(
+    ("dialect", "missing"),
+    [
+        ("openai_chat", "messages"),
+        ("anthropic_messages", "messages"),
+        ("anthropic_messages", "max_tokens"),
+    ],
+)
+async def test_a_request_that_the_vendor_would_refuse_is_refused(
+    dialect: str, missing: str
+) -> None:
+    asked = request(dialect)
+    body = orjson.loads(asked.body)
+    del body[missing]
+
+    answer = await MockUpstream(MockConfig()).send(asked._replace(body=orjson.dumps(body)))
+
+    assert answer.status == 400
+    error = orjson.loads(await whole(answer))["error"]
+    assert error["type"] == "invalid_request_error"
+    assert error["message"].startswith(f"{missing}: ")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
