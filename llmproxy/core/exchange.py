@@ -41,6 +41,9 @@ class Watching(Protocol):
     def interrupt(self, error: BaseException) -> None:
         """End it with `error` now."""
 
+    def stood_still(self) -> float:
+        """Give the seconds for which this process has stood still so far, as far as is known."""
+
 
 class Timeouts(Protocol):
     """The time limits of an attempt, in seconds; see `config.schema.TimeoutsConfig`."""

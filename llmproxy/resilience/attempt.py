@@ -78,6 +78,7 @@ def attempt(
 
             watch = exchange.watch
             assert watch is not None
+            stood = watch.stood_still()
             try:
                 observer.attempt_started(exchange, record)
                 watch.until(*_limit(exchange, record))
@@ -92,9 +93,9 @@ def attempt(
                     raise
                 raise error from raised
             record.first_frame = clock()
-            permit = breaker.began(
-                permit, record.first_frame, record.first_frame - now if exchange.stream else None
-            )
+            # our own standstill is not the provider's slowness
+            waited = record.first_frame - now - (watch.stood_still() - stood)
+            permit = breaker.began(permit, record.first_frame, waited if exchange.stream else None)
             reply.add_done_callback(ended)
             return reply
 

@@ -19,13 +19,16 @@ will have been served.
 """
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from math import ceil, inf
 
 from ..config.schema import LimitsConfig
 from ..core.errors import Busy, GatewayBusy, KeyBusy, TargetBusy
 from ..core.exchange import Principal
+from ..core.timer import Timer
 
 SOONEST, LATEST = 1.0, 60.0  # seconds that a client is told to wait; SDKs take no longer ones
 WEIGHT = 0.1  # of the latest in the moving average
@@ -111,7 +114,7 @@ class InFlight:
         loop = asyncio.get_running_loop()
         place = loop.create_future()
         self._line_up(place)
-        timer = loop.call_later(patience, self._turn_away, place)
+        timer = Timer(loop, time.monotonic() + patience, partial(self._turn_away, place))
         try:
             handed = await place
         except asyncio.CancelledError:

@@ -9,11 +9,7 @@ the time is up the task is cancelled, and whoever set the limit claims that canc
 the error given with it; what nobody claims becomes that error on leaving the block. A limit that
 moves with each chunk is not even a number moved: who set it is asked when its time is up, and may
 set a later one instead. A cancellation from elsewhere (the client left) passes as it is, also when
-both come at once.
-
-A timer that fires late says that this process stood still: its machine did, or it had too much to do.
-That was nobody else's fault, and what others said in time may wait in the sockets or be on its way
-again. So the time is given once more, for a second at most.
+both come at once. Time for which this process stood still is given once more (`core/timer.py`).
 """
 
 import asyncio
@@ -24,10 +20,9 @@ from math import inf
 from types import TracebackType
 from typing import Self
 
+from ..core.timer import LATE, Timer
+
 PERIOD = 0.25
-LATE = 0.05  # seconds after which a timer is late
-MOST_GIVEN = 1.0
-LOOKS = 3  # in that time: what comes is heard in one turn of the loop, and taken in by a later one
 
 
 class Watches:
@@ -42,6 +37,7 @@ class Watches:
         self.time = time.monotonic
         self.loop: asyncio.AbstractEventLoop | None = None  # from the first watch on
         self.next_sweep = inf
+        self._stood = 0.0
         self._watched: set[Watch] = set()
 
     def add(self, watch: "Watch") -> None:
@@ -54,60 +50,31 @@ class Watches:
         """Look at the watch no more."""
         self._watched.discard(watch)
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> "Timer":
-        """Have `callback` called at `when` on the clock `time`."""
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Have `callback` called at `when` on the clock `time`, or later where that was missed."""
+        return Timer(self._running(), when, callback, clock=self.time)
+
+    def stood_still(self) -> float:
+        """Give the seconds that the loop has come late, all in all, where it came late at all."""
+        late = self.time() - self.next_sweep
+        return self._stood + late if late > LATE else self._stood
+
+    def _running(self) -> asyncio.AbstractEventLoop:
         if self.loop is None:
             self.loop = asyncio.get_running_loop()
-        return Timer(self.loop, self.time, when, callback)
+        return self.loop
 
     def _schedule(self) -> None:
         self.next_sweep = self.time() + PERIOD
-        self.call_at(self.next_sweep, self._sweep)
+        self._running().call_later(PERIOD, self._sweep)
 
     def _sweep(self) -> None:
+        self._stood = self.stood_still()
         self.next_sweep = inf
         if self._watched:
             self._schedule()
             for watch in [watch for watch in self._watched if watch.when < self.next_sweep]:
-                watch.arm()
-
-
-class Timer:
-    """Calls back at its time; where it comes late to that, it first waits as long as it was late."""
-
-    __slots__ = ("_callback", "_clock", "_handle", "_loop", "_when")
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        clock: Callable[[], float],
-        when: float,
-        callback: Callable[[], None],
-    ) -> None:
-        self._loop = loop
-        self._clock = clock
-        self._callback = callback
-        now = clock()
-        self._when = max(when, now)
-        self._handle = loop.call_later(self._when - now, self._fire)
-
-    def cancel(self) -> None:
-        """Call back no more."""
-        self._handle.cancel()
-
-    def _fire(self) -> None:
-        late = self._clock() - self._when
-        if late > LATE:
-            self._wait(min(late, MOST_GIVEN) / LOOKS, LOOKS)
-        else:
-            self._callback()
-
-    def _wait(self, seconds: float, times: int) -> None:
-        """Call back after so many times so many seconds."""
-        if times:
-            self._handle = self._loop.call_later(seconds, self._wait, seconds, times - 1)
-        else:
-            self._callback()
+                watch.arm(watch.when)
 
 
 class Watch:
@@ -143,7 +110,7 @@ class Watch:
         self.when = when
         self._error = error
         if when < self._watches.next_sweep:
-            self.arm()
+            self.arm(max(when, self._watches.time()))  # what is over already is not late
 
     def rest(self) -> None:
         """Set no limit any more, until the next."""
@@ -157,6 +124,10 @@ class Watch:
             self.until(when, error)
         yield
         self.when, self._error = former, former_error
+
+    def stood_still(self) -> float:
+        """Give the seconds for which this process has stood still so far, as far as is known."""
+        return self._watches.stood_still()
 
     def claim(self, error: BaseException) -> BaseException:
         """
@@ -178,13 +149,13 @@ class Watch:
             self._fired = error
             self._task.cancel()
 
-    def arm(self) -> None:
+    def arm(self, when: float) -> None:
         """Set a timer for `when`, unless one is set that fires before."""
-        if self.when < self._armed:
+        if when < self._armed:
             if self._handle is not None:
                 self._handle.cancel()
-            self._armed = self.when
-            self._handle = self._watches.call_at(self.when, self._due)
+            self._armed = when
+            self._handle = self._watches.call_at(when, self._due)
 
     def __enter__(self) -> Self:
         task = asyncio.current_task(self._watches.loop)  # to find the loop is a system call
@@ -215,6 +186,6 @@ class Watch:
         self._armed = inf
         if self.when > self._watches.time():
             if self.when < self._watches.next_sweep:
-                self.arm()
+                self.arm(self.when)
         elif self._error is not None and (error := self._error()) is not None:
             self.interrupt(error)

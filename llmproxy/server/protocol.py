@@ -22,6 +22,7 @@ import asyncio
 import logging
 import re
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Self
@@ -35,6 +36,7 @@ from aiohttp.web_protocol import _ErrInfo
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from ..core.errors import InvalidRequest, RequestError, RequestTimeout, VersionNotSpoken
+from ..core.timer import Timer
 from ..dialects.errors import render_error
 from .endpoints import API, dialect_of
 from .head import Head
@@ -90,7 +92,7 @@ class GatewayProtocol(web.RequestHandler):
         self._note = note
         self._head_limit = head
         self._head_time = head_time
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_timer: Timer | None = None
         self._head_of = 0  # the request, counted from 0, whose head the timer is for
         self._head_size = 0
         self._glimpse = b""
@@ -227,12 +229,16 @@ class GatewayProtocol(web.RequestHandler):
         """Give the next head its time, from now on."""
         if self._head_timer is not None:
             self._head_timer.cancel()
+        self._time_head()
         due = self._loop.time() + self._head_time
-        self._head_timer = self._loop.call_at(due, self._head_late)
         self._next_keepalive_close_time = due + 1.0  # aiohttp would close it without a word
         self._head_of = self._request_count
         self._head_size = 0
         self._glimpse = b""
+
+    def _time_head(self) -> None:
+        due = time.monotonic() + self._head_time
+        self._head_timer = Timer(self._loop, due, self._head_late)
 
     def _half_a_head(self, data: bytes) -> None:
         if not data.strip():
@@ -262,8 +268,7 @@ class GatewayProtocol(web.RequestHandler):
             return  # it came
         if self._waiter is None:
             if self._head_size:  # it is refused once the request before it has its answer
-                due = self._loop.time() + self._head_time
-                self._head_timer = self._loop.call_at(due, self._head_late)
+                self._time_head()
         elif self._head_size:
             limit = f"{self._head_time:g} s (limits.head_time)"
             self._refuse(408, RequestTimeout(f"the request's head was not complete within {limit}"))

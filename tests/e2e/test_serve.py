@@ -164,6 +164,24 @@ async def test_a_second_signal_ends_the_grace_at_once(serve: Serve, openai: Prov
     assert status == 0
 
 
+@pytest.mark.parametrize("half", [b"", b"GET /li"])
+async def test_a_head_has_the_time_again_for_which_the_gateway_stood_still(
+    serve: Serve, openai: Provider, half: bytes
+) -> None:
+    gateway = await serve(one(openai, '\n[limits]\nhead_time = "500ms"\n'))
+    async with Client(gateway.port) as client:
+        await client.send(half)
+        await gateway.get("/livez")  # it has seen that by now
+
+        gateway.signal(signal.SIGSTOP)
+        await asyncio.sleep(1.5)  # the standstill
+        gateway.signal(signal.SIGCONT)
+        await gateway.get("/livez")
+        await client.send(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n".removeprefix(half))
+
+        assert (await client.answer()).status == 200
+
+
 async def test_a_signal_that_comes_twice_at_once_is_one(serve: Serve, openai: Provider) -> None:
     go = asyncio.Event()
     words = openai_events("a", "b")

@@ -17,6 +17,7 @@ from llmproxy.testing.answers import (
 from llmproxy.testing.provider import End, Provider, answer, hang, stream
 from llmproxy.testing.script import refused_port
 from tests.support.gateway import HELLO, Gateway, model, provider
+from tests.support.stall import stand_still
 from tests.support.wire import Client
 
 from .conftest import Start
@@ -440,6 +441,24 @@ async def test_an_error_rate_opens_the_circuit_though_successes_lie_between(
     assert (await gateway.numbers()).value("llm_circuit_state", provider="p0") == 1
 
 
+async def test_time_for_which_the_gateway_stood_still_is_not_the_provider_s_slowness(
+    start: Start, first: Provider
+) -> None:
+    go = asyncio.Event()
+    first.then(stream(go, *openai_events("a")))
+    breaker = '\n[breaker]\nfailure_threshold = 1\nslow_first_token = "500ms"\n'
+    gateway = await start(chain(first, more=breaker))
+    asking = asyncio.ensure_future(gateway.chat(stream=True))
+    await first.asked()
+
+    stand_still(0.6)
+    go.set()
+
+    assert (await asking).status == 200
+    numbers = await gateway.numbers()
+    assert numbers.value("llm_circuit_state", provider="p0") == 0
+
+
 async def test_a_slow_first_token_is_served_and_counts_against_the_provider(
     start: Start, first: Provider
 ) -> None:
@@ -450,7 +469,7 @@ async def test_a_slow_first_token_is_served_and_counts_against_the_provider(
     gateway = await start(chain(first, more=breaker + ONCE))
     asking = asyncio.ensure_future(gateway.chat(stream=True))
     await first.asked()
-    await asyncio.sleep(0.06)  # longer than that: the clock itself is under test
+    await asyncio.sleep(0.4)  # longer than that: the clock itself is under test
     go.set()
 
     served = await asking

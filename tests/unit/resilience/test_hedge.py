@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
+from typing import cast
 
 import pytest
 
@@ -35,22 +36,11 @@ from llmproxy.resilience.hedge import Hedges
 from llmproxy.resilience.last_resort import LastResort
 from llmproxy.resilience.latency import Latencies
 from llmproxy.resilience.limit import InFlight
-from llmproxy.resilience.watch import Timer, Watch, Watches
+from llmproxy.resilience.watch import Watch, Watches
 
 A, B, C = (Target(provider=name, model="m") for name in "abc")
 POLICY = HedgeConfig(quantile=0.9, min_delay=0.5, min_samples=2)
 AT_ONCE = HedgeConfig(min_delay=0.5, initial_delay=0.5)
-
-
-class Alarm(Timer):
-    """A timer of that clock."""
-
-    def __init__(self, when: float, callback: Callable[[], None]) -> None:
-        self.when = when
-        self.callback: Callable[[], None] | None = callback
-
-    def cancel(self) -> None:
-        self.callback = None
 
 
 class Clock(Watches):
@@ -60,22 +50,28 @@ class Clock(Watches):
         super().__init__()
         self.now = 1000.0
         self.time = lambda: self.now
-        self._alarms: list[Alarm] = []
+        self._timers: list[asyncio.TimerHandle] = []
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> Alarm:
-        alarm = Alarm(when, callback)
-        self._alarms.append(alarm)
-        return alarm
+    def _running(self) -> asyncio.AbstractEventLoop:
+        return cast("asyncio.AbstractEventLoop", self)
+
+    def call_later(
+        self, delay: float, callback: Callable[..., None], *args: object
+    ) -> asyncio.TimerHandle:
+        loop = asyncio.get_running_loop()
+        timer = asyncio.TimerHandle(self.now + delay, callback, args, loop)
+        self._timers.append(timer)
+        return timer
 
     async def forward(self, seconds: float) -> None:
         """Move the time on; whatever is due meanwhile happens when it is."""
         end = self.now + seconds
-        while due := [alarm for alarm in self._alarms if alarm.when <= end]:
-            first = min(due, key=lambda alarm: alarm.when)
-            self._alarms.remove(first)
-            self.now = max(self.now, first.when)
-            if first.callback is not None:
-                first.callback()
+        while due := [timer for timer in self._timers if timer.when() <= end]:
+            first = min(due, key=asyncio.TimerHandle.when)
+            self._timers.remove(first)
+            self.now = max(self.now, first.when())
+            if not first.cancelled():
+                first._run()  # as the loop does
             await settled()
         self.now = end
         await settled()

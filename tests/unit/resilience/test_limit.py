@@ -11,6 +11,7 @@ from llmproxy.config.schema import LimitsConfig
 from llmproxy.core.errors import Busy, GatewayBusy, KeyBusy, TargetBusy
 from llmproxy.core.exchange import Principal
 from llmproxy.resilience.limit import LATEST, InFlight, Shares
+from tests.support.stall import stand_still
 
 TEAM = Principal(key="team", share=0.5)
 
@@ -36,6 +37,17 @@ async def refusal_of(made: InFlight, patience: float = inf) -> Busy:
     with pytest.raises(Busy) as raised:
         await made.wait(patience)
     return raised.value
+
+
+async def test_a_place_given_back_in_time_is_had_though_the_process_stood_still() -> None:
+    made = places(1, queue_time=0.1)
+    waiting = (await in_line(made))[0]
+    loop = asyncio.get_running_loop()
+
+    loop.call_later(0.05, made.settle)  # as an answer that lies in a socket does it
+    stand_still(0.2)
+
+    await waiting
 
 
 def test_without_a_limit_it_is_never_full() -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import socket
 import time
+from functools import partial
 from math import inf
 
 import pytest
 
 from llmproxy.core.errors import UpstreamTimeout
 from llmproxy.resilience.watch import PERIOD, Watch, Watches
+from tests.support.stall import stand_still
 
 
 def late() -> UpstreamTimeout:
@@ -109,9 +111,9 @@ async def test_what_came_while_the_process_stood_still_is_heard_before_its_limit
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
 
-    def stand_still() -> None:
+    def stall() -> None:
         theirs.send(b"in time")
-        time.sleep(0.2 + far * PERIOD)
+        stand_still(0.2 + far * PERIOD)
 
     async def wait() -> bytes:
         data = await loop.sock_recv(ours, 10)
@@ -121,7 +123,7 @@ async def test_what_came_while_the_process_stood_still_is_heard_before_its_limit
 
     with ours, theirs, Watch(Watches()) as watch:
         watch.until(time.monotonic() + 0.1 + far * PERIOD, late)
-        loop.call_soon(stand_still)
+        loop.call_soon(stall)
 
         assert await wait() == b"in time"
 
@@ -131,8 +133,36 @@ async def test_who_said_nothing_while_the_process_stood_still_is_late_all_the_sa
 
     with pytest.raises(UpstreamTimeout), Watch(Watches()) as watch:
         watch.until(time.monotonic() + 0.1, late)
-        loop.call_soon(time.sleep, 0.2)
+        loop.call_soon(stand_still, 0.2)
         await loop.create_future()
+
+
+async def test_limits_set_after_a_standstill_have_their_own_time() -> None:
+    watches = Watches()
+    with Watch(watches):  # so that there is a sweep, which comes late
+        stand_still(2 * PERIOD)
+        start = time.monotonic()
+
+        with pytest.raises(UpstreamTimeout), Watch(watches) as watch:
+            watch.until(start + 0.01, late)
+            await asyncio.get_running_loop().create_future()
+
+        assert time.monotonic() - start < PERIOD
+
+
+async def test_time_for_which_the_process_stood_still_is_known_at_once_and_later() -> None:
+    watches = Watches()
+    with Watch(watches):
+        before = watches.stood_still()
+        stand_still(2 * PERIOD)
+        at_once = watches.stood_still()
+        swept = asyncio.get_running_loop().create_future()
+        watches.call_at(watches.time() + PERIOD, partial(swept.set_result, None))
+        await swept
+        later = watches.stood_still()
+
+    assert before == 0.0
+    assert PERIOD <= at_once <= later <= 3 * PERIOD
 
 
 async def test_a_limit_that_was_over_when_it_was_set_is_over_at_once() -> None:
