@@ -36,7 +36,8 @@ from .server.admin import create_admin, edge_logger
 from .server.lifecycle import Lifecycle
 from .server.protocol import GatewayRunner, GatewayServer, make_runner
 from .server.services import SERVICES, Services
-from .telemetry.log import configure, event
+from .telemetry.log import event
+from .telemetry.writers import configure
 
 logger = logging.getLogger(__name__)
 

@@ -60,9 +60,10 @@ from .serve import (
     url_of,
 )
 from .server.services import Reloaded
-from .telemetry.log import DirectWriter, event, rendering
+from .telemetry.log import event, rendering
 from .telemetry.metrics.ledger import ticks_of, vacate
 from .telemetry.metrics.record import Attendance
+from .telemetry.writers import DirectWriter
 from .worker import LAST_ANSWER, WIND_DOWN, Post, work
 
 logger = logging.getLogger(__name__)
@@ -143,8 +144,8 @@ def run(config: Config, load: Callable[[], Config], *, workers: int, watch: bool
     secrets'.
     """
     log = config.logging
-    writer = DirectWriter(sys.stderr.fileno(), rendering(log.format, sys.stderr))
-    writer.install(log.level)
+    level = logging.getLevelNamesMapping()[log.level.upper()]
+    writer = DirectWriter(sys.stderr.fileno(), rendering(log.format, sys.stderr), level)
     doors = Doors()
     try:
         if not _open(doors, config):

@@ -31,7 +31,8 @@ from .host.memory import Host
 from .serve import BACKLOG, admin_runner, drain, loop_factory, raise_descriptor_limit, settle_memory
 from .server.protocol import GatewayServer, make_runner
 from .server.services import SERVICES, Reloaded
-from .telemetry.log import configure, event
+from .telemetry.log import event
+from .telemetry.writers import configure
 
 logger = logging.getLogger(__name__)
 

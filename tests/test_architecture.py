@@ -70,6 +70,7 @@ TOGETHER = {
 BROAD_CATCHES = {
     "server/middleware.py",
     "telemetry/log.py",
+    "telemetry/writers.py",
     "testing/provider.py",
 }  # the last: a user's script
 

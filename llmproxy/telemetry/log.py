@@ -1,20 +1,10 @@
 """
-The log: one line a request, written by a thread of its own.
+What the log says, one line a request, and how that reads; `writers` has how it is written.
 
-Theory of operation. The event loop only appends to a bounded queue; a thread takes what is there
-and writes it to the descriptor in one go, or, where several processes share that, in parts that no
-other's come between. So a terminal that was stopped, a pipe that nobody reads or a full disk holds
-up that thread and nothing else: the queue fills, and what no longer fits is dropped and counted, as
-is what cannot be written. Nothing here raises into the code that logs, and nothing prints about its
-own trouble: it would go to the same dead place.
-
-The thread renders records. A request's line as JSON is rendered on the loop, where its facts are,
-which takes less than a record and its way through logging would; with it the thread has nothing to
-do but to write, and the two do not quarrel about the interpreter. Most requests have one attempt,
+The writers render records. A request's line as JSON is rendered on the loop, where its facts are,
+which takes less than a record and its way through logging would; with it the log's thread has nothing
+to do but to write, and the two do not quarrel about the interpreter. Most requests have one attempt,
 which went well, and their lines differ in a few values: the rest is rendered once and kept.
-
-A supervisor has no thread (it forks) and little to say: it writes each line itself, and what would
-have it wait when there is room.
 
 What is written: names, numbers, and the text of our own exceptions. Never a body, a prompt, a
 header, a query string or a key, nor what a provider answered; so there is nothing to redact.
@@ -23,20 +13,14 @@ header, a query string or a key, nor what a provider answered; so there is nothi
 import logging
 import os
 import re
-import select
-import socket
-import stat
-import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from math import floor
-from typing import Any, Literal, NamedTuple, TextIO, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TextIO, TypeAlias
 
 import orjson
 
@@ -49,16 +33,9 @@ Format: TypeAlias = Literal["auto", "console", "json"]
 Render: TypeAlias = Callable[[logging.LogRecord], bytes]
 
 OURS = "llmproxy"
-CAPACITY = 10_000
-BATCH = 1000  # lines that are written in one go
-GATHER = 0.05  # seconds: a thread woken for each line costs the loop more than the line
-CLOSING = 2.0
 LONGEST_TEXT = 200
 LONGEST_CHAIN = 10
 MOST_KEPT = 256  # of requests' names: a client has a choice of models
-DETAILS = ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks")
-QUEUE_FULL = "queue_full"
-WRITE_FAILED = "write_failed"
 
 # What drives a terminal (C0, DEL, C1), breaks a line in some reader (U+2028), lets a line read as
 # what it is not (bidirectional controls), or is no character (surrogates): CWE-117, CWE-150.
@@ -103,7 +80,7 @@ class EventRecord(logging.LogRecord):
     """
     An event's record, with all that any handler or formatter looks for.
 
-    While `LogWriter` has logging's details switched off it is made here, in a fraction of the
+    While `writers.LogWriter` has logging's details switched off it is made here, in a fraction of the
     time that the base takes; else by the base, which tells of threads, processes and tasks.
     """
 
@@ -141,6 +118,16 @@ class EventRecord(logging.LogRecord):
         self.taskName = None  # since Python 3.12
 
 
+class Lines(Protocol):
+    """Who writes lines: of `worker`, where there are several; `takes_json` unless people read them."""
+
+    worker: int | None
+    takes_json: bool
+
+    def put(self, line: bytes) -> bool:
+        """Take a line as it is to be written; False where it is lost."""
+
+
 class Kept(NamedTuple):
     """The fields of a request's line, and, of these, its one attempt's and its tokens'."""
 
@@ -168,10 +155,10 @@ class RequestLog:
         self._circuits = logging.getLogger(f"{OURS}.circuit")
         self._providers = logging.getLogger(f"{OURS}.provider")
         self._given: set[str] = set()  # advice is given once: it is for the configuration
-        self._writer: LogWriter | None = None
+        self._writer: Lines | None = None
         self._kept: dict[tuple[object, ...], Kept] = {}
 
-    def write_to(self, writer: "LogWriter") -> None:
+    def write_to(self, writer: Lines) -> None:
         """
         Hand requests' lines to the writer, past other handlers of the process, if it takes JSON.
 
@@ -207,7 +194,7 @@ class RequestLog:
         else:
             writer.put(_json(fields))
 
-    def _usual(self, exchange: Exchange, writer: "LogWriter") -> bytes | None:
+    def _usual(self, exchange: Exchange, writer: Lines) -> bytes | None:
         """
         Give the line of a request with one attempt, which went well; None for any other.
 
@@ -264,7 +251,7 @@ class RequestLog:
         except TypeError:
             return None
 
-    def _keep(self, kind: tuple[object, ...], exchange: Exchange, writer: "LogWriter") -> "Kept":
+    def _keep(self, kind: tuple[object, ...], exchange: Exchange, writer: Lines) -> Kept:
         """
         Make the fields that requests of a kind have in common, to be filled in for each.
 
@@ -283,7 +270,7 @@ class RequestLog:
             self._kept[kind] = kept
         return kept
 
-    def _head(self, writer: "LogWriter", level: int, ts: object) -> dict[str, Any]:
+    def _head(self, writer: Lines, level: int, ts: object) -> dict[str, Any]:
         """Give what a line begins with that is rendered here, as a record's would."""
         head: dict[str, Any] = {
             "ts": ts,
@@ -337,24 +324,6 @@ class RequestLog:
         )
 
 
-def configure(
-    level: str,
-    format: Format,  # noqa: A002  # the configuration's word
-    stream: TextIO,
-    *,
-    worker: int | None = None,
-) -> "LogWriter":
-    """
-    Send our own log from `level` on, and others' warnings, to the stream's descriptor.
-
-    Lines tell of `worker` where there are several, who share the descriptor. Close what it returns:
-    that writes what is left and puts everything back as it was.
-    """
-    number = logging.getLevelNamesMapping()[level.upper()]
-    render = rendering(format, stream, worker=worker)
-    return LogWriter(stream.fileno(), render, number, worker=worker)
-
-
 def rendering(
     format: Format,  # noqa: A002  # as above
     stream: TextIO,
@@ -368,289 +337,6 @@ def rendering(
     # https://no-color.org
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return partial(console_line, colour=terminal and not plain, worker=worker)
-
-
-class DirectWriter(logging.Handler):
-    """
-    Writes each record at once, for a process without threads; what would make it wait is kept.
-
-    Where workers share the descriptor it may be full whenever one looks, and with a reader who is
-    slow it mostly is. So while `waiting` is true a selector has to ask for room (`fileno`), and
-    `flush` to be called when there may be some.
-
-    `install` it, and `close` it in the end.
-    """
-
-    def __init__(self, descriptor: int, render: Render, capacity: int = CAPACITY) -> None:
-        super().__init__()
-        self._descriptor, self._write = _without_waiting(descriptor)
-        self._render = render
-        self._capacity = capacity
-        self._kept: deque[bytes] = deque()
-        self._begun = False  # the first of them is the rest of a line
-        self._torn = False
-        self._not_kept = 0
-        self._not_written = 0
-        self._levels: tuple[tuple[logging.Logger, int], ...] = ()
-
-    @property
-    def waiting(self) -> bool:
-        """Whether there are lines for which there was no room."""
-        return bool(self._kept)
-
-    def fileno(self) -> int:
-        """Give what a selector is to ask for room."""
-        return self._descriptor
-
-    def lost(self) -> dict[str, int]:
-        """Count the lines that were not written so far, by reason."""
-        return {QUEUE_FULL: self._not_kept, WRITE_FAILED: self._not_written}
-
-    def install(self, level: str) -> None:
-        """Send our own log from `level` on, and others' warnings, here."""
-        number = logging.getLevelNamesMapping()[level.upper()]
-        root, ours = logging.getLogger(), logging.getLogger(OURS)
-        self._levels = ((root, root.level), (ours, ours.level))
-        root.setLevel(max(number, logging.WARNING))
-        ours.setLevel(number)
-        root.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write the record, or keep it until there is room."""
-        if record.args or record.exc_info or not isinstance(record.msg, str):
-            record = _settled(record)
-        if len(self._kept) >= self._capacity:
-            self._not_kept += 1
-            return
-        self._kept.append(self._render(record))
-        self.flush()
-
-    def flush(self) -> None:
-        """
-        Write of what is kept as much as there is room for.
-
-        A pipe that can be written to has room for `PIPE_BUF` bytes and perhaps for no more, so that
-        is what is written in one go; a line's rest may come after another process's line.
-        """
-        kept = self._kept
-        while kept and select.select([], [self._descriptor], [], 0)[1]:
-            line = kept.popleft()
-            data = b"\n" + line if self._torn else line
-            try:
-                done = self._write(data[: select.PIPE_BUF])
-            except BlockingIOError:  # another process was quicker
-                kept.appendleft(line)
-                return
-            except OSError:
-                self._not_written += 1
-                self._torn = self._torn or self._begun
-                self._begun = False
-                continue
-            self._torn = False
-            self._begun = done < len(data)
-            if self._begun:
-                kept.appendleft(data[done:])
-
-    def drop(self) -> None:
-        """Forget what is kept: after a fork it is the other process's to write."""
-        self._kept.clear()
-
-    def close(self) -> None:
-        """Write what is kept, waiting two seconds at most; put everything back as it was."""
-        logging.getLogger().removeHandler(self)
-        for logger, level in self._levels:
-            logger.setLevel(level)
-        self._levels = ()
-        ends_by = time.monotonic() + CLOSING
-        while self._kept and (left := ends_by - time.monotonic()) > 0:
-            select.select([], [self._descriptor], [], left)
-            self.flush()
-        self._kept.clear()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        super().close()
-
-
-def _without_waiting(descriptor: int) -> tuple[int, Callable[[bytes], int]]:
-    """
-    Give a descriptor for the same as this one, and what writes to it and raises BlockingIOError.
-
-    Whether writing waits belongs to what processes share, so it is not changed: a pipe or a terminal
-    is opened once more, a socket is told with each write. Where that cannot be (no /proc, no
-    permission), and for a file, whose end is shared too, writing may wait.
-    """
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
-        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
-        with suppress(OSError):
-            ours = os.open(f"/proc/self/fd/{descriptor}", flags)
-            return ours, partial(os.write, ours)
-    ours = os.dup(descriptor)
-    if stat.S_ISSOCK(mode):
-        return ours, partial(_send, ours)
-    return ours, partial(os.write, ours)
-
-
-def _send(descriptor: int, data: bytes) -> int:
-    with socket.socket(fileno=os.dup(descriptor)) as end:
-        return end.send(data, socket.MSG_DONTWAIT)
-
-
-class LogWriter(logging.Handler):
-    """The queue, its thread and its descriptor, which workers with a number share."""
-
-    def __init__(
-        self,
-        descriptor: int,
-        render: Render,
-        level: int,
-        capacity: int = CAPACITY,
-        *,
-        worker: int | None = None,
-    ) -> None:
-        super().__init__()
-        self._descriptor = os.dup(descriptor)
-        self.worker = worker
-        self._render = render
-        self._capacity = capacity
-        self.takes_json = getattr(render, "func", render) is json_line
-        self._queue: deque[logging.LogRecord | bytes] = deque()
-        self._awake = False  # whether the thread will look at the queue of its own accord
-        self._wake = threading.Event()
-        self._closing = threading.Event()
-        self._not_queued = 0
-        self._not_written = 0
-        self._in_hand = 0  # lines that the thread has taken and not yet written
-        self._torn = False
-        self._closed_by_us = False
-        root, ours = logging.getLogger(), logging.getLogger(OURS)
-        self._levels = ((root, root.level), (ours, ours.level))
-        # half of what a record costs, and no line shows them: logging's howto, "Optimization"
-        self._details = {name: getattr(logging, name) for name in DETAILS if hasattr(logging, name)}
-        _set_details(dict.fromkeys(self._details, False))
-        root.setLevel(max(level, logging.WARNING))  # others' details are not for operators
-        ours.setLevel(level)
-        root.addHandler(self)
-        self._thread = threading.Thread(target=self._run, name="llmproxy-log", daemon=True)
-        self._thread.start()
-
-    def lost(self) -> dict[str, int]:
-        """Count the lines that were not written so far, by reason; from any thread."""
-        return {QUEUE_FULL: self._not_queued, WRITE_FAILED: self._not_written}
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """
-        Queue the record, or count it as lost; never waits.
-
-        It stands in for the base's, which would take the handler's lock: the queue has its own.
-        """
-        if record.args or record.exc_info or not isinstance(record.msg, str):
-            record = _settled(record)
-        return self.put(record)
-
-    def put(self, line: logging.LogRecord | bytes) -> bool:
-        """Queue a record, or a line as it is to be written; False where it is counted as lost."""
-        queue = self._queue
-        if len(queue) >= self._capacity:
-            self.acquire()  # any thread may be here
-            self._not_queued += 1
-            self.release()
-            return False
-        queue.append(line)
-        if not self._awake:
-            self._awake = True
-            self._wake.set()
-        return True
-
-    def close(self) -> None:
-        """Write what is queued, waiting two seconds at most; the rest is lost. Take no more."""
-        if self._closed_by_us:
-            return
-        self._closed_by_us = True
-        logging.getLogger().removeHandler(self)
-        for logger, level in self._levels:
-            logger.setLevel(level)
-        _set_details(self._details)
-        self._closing.set()
-        self._wake.set()
-        self._thread.join(CLOSING)
-        if self._thread.is_alive():  # it ends with the process
-            self._not_queued += len(self._queue) + self._in_hand
-        else:
-            os.close(self._descriptor)
-        super().close()
-
-    def _run(self) -> None:
-        queue, closing = self._queue, self._closing
-        while queue or not closing.is_set():
-            if not queue:
-                self._awake = False
-                self._wake.clear()
-                if not (queue or closing.is_set()):  # what came since is seen here, or wakes it
-                    self._wake.wait()
-                self._awake = True
-            closing.wait(GATHER)
-            while queue:
-                taken = [queue.popleft() for _ in range(min(len(queue), BATCH))]
-                lines = list(self._lines(taken))
-                self._in_hand = sum(line.count(b"\n") for line in lines)
-                for part in self._parts(lines):
-                    self._write(part)
-                    self._in_hand -= part.count(b"\n")
-
-    def _parts(self, lines: list[bytes]) -> Iterator[bytes]:
-        """
-        Give what is written in one go.
-
-        On a pipe that others write to as well, no more than what the kernel keeps in one piece; a
-        longer line may be torn by another's when the pipe is full, so it stands alone.
-        """
-        if self.worker is None:
-            yield b"".join(lines)
-            return
-        part = b""
-        for line in lines:
-            if part and len(part) + len(line) > select.PIPE_BUF:
-                yield part
-                part = b""
-            part += line
-        yield part
-
-    def _lines(self, taken: list[logging.LogRecord | bytes]) -> Iterator[bytes]:
-        for one in taken:
-            if isinstance(one, bytes):
-                yield one
-                continue
-            try:
-                yield self._render(one)
-            except Exception:  # noqa: BLE001  # a record without words must not end the log
-                self._not_written += 1
-
-    def _write(self, lines: bytes) -> None:
-        """Write whole lines; what the descriptor refuses is counted, and its place closed off."""
-        mend = b"\n" if self._torn else b""
-        lines = mend + lines
-        done = 0
-        try:
-            while done < len(lines):
-                done += self._write_some(lines[done:])
-        except OSError:
-            self._not_written += lines.count(b"\n", max(done, len(mend)))
-        if done:
-            self._torn = not lines.endswith(b"\n", 0, done)
-
-    def _write_some(self, data: bytes) -> int:
-        try:
-            return os.write(self._descriptor, data)
-        except BlockingIOError:  # whoever shares the terminal made it non-blocking
-            select.select([], [self._descriptor], [])
-            return 0
-
-
-def _set_details(details: Mapping[str, bool]) -> None:
-    for name, wanted in details.items():
-        setattr(logging, name, wanted)
 
 
 def json_line(record: logging.LogRecord, *, worker: int | None = None) -> bytes:
@@ -712,8 +398,10 @@ def console_line(
     return ("\n".join(lines) + "\n").encode()
 
 
-def _settled(record: logging.LogRecord) -> logging.LogRecord:
+def settled(record: logging.LogRecord) -> logging.LogRecord:
     """Put arguments and exception into words, while they are as they were when it was logged."""
+    if not (record.args or record.exc_info) and isinstance(record.msg, str):
+        return record
     record = copy(record)
     if record.exc_info and record.exc_info[1] is not None:
         record.exc_text = _traceback(record.exc_info[1])

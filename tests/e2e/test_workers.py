@@ -319,6 +319,8 @@ async def test_what_the_supervisor_says_waits_for_a_slow_reader_of_the_log(serve
     await load.end()
 
     assert load.failed == 0
+    ready = [line for line in gateway.lines if '"worker ready"' in line]
+    assert len(set(ready)) == len(ready) == 4  # none comes from two processes
     numbers = await gateway.numbers()
     assert not numbers.value("llm_log_lines_lost_total", reason="queue_full")
 

@@ -777,8 +777,10 @@ def test_the_supervisor_s_numbers_are_shown_by_the_workers(memory: Memory) -> No
     supervisor.workers({"ready": 1, "leaving": 0})
     supervisor.restarted()
     supervisor.reloaded("success")
+    supervisor.lost({"queue_full": 3, "write_failed": 0})
 
     seen = numbers(made)
+    assert seen.value("llm_log_lines_lost_total", reason="queue_full") == 3
     assert seen.value("llm_workers", state="ready") == 1
     assert seen.value("llm_workers", state="leaving") == 0
     assert seen.value("llm_worker_restarts_total") == 1
