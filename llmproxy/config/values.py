@@ -72,7 +72,9 @@ def number(raw: object) -> float:
 
 def duration(raw: object) -> float:
     """Seconds, from a bare number or a text with a unit."""
-    return _measured(raw, DURATION, SECONDS, 'a duration such as "500ms", "30s", "5m" or "1h"')
+    return _measured(
+        raw, DURATION, SECONDS, 'a duration such as "500ms", "30s" or "1h", or a number of seconds,'
+    )
 
 
 def size(raw: object) -> int:

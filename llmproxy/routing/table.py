@@ -178,7 +178,9 @@ class RouteTable:
         known = list(islice(self.names(principal), MOST_COMPARED))
         near = get_close_matches(model[:LONGEST_SHOWN], known, n=3, cutoff=0.4)
         if near:
-            return f"{said}; the nearest are {', '.join(near)}"
+            *others, last = map(_shown, near)
+            meant = f"{', '.join(others)} or {last}" if others else last
+            return f"{said}; did you mean {meant}?"
         return f"{said}; GET /v1/models lists those that are"
 
 
