@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from .config.schema import Config
 from .host.memory import Host
@@ -23,7 +24,7 @@ from .resilience.scope import Scope
 from .server import ops
 from .server.endpoints import ENDPOINTS, Operation
 from .server.handler import chat
-from .server.middleware import Handler, observing
+from .server.middleware import observing
 from .server.models import list_models, show_model
 from .server.realtime import realtime
 from .server.services import SERVICES, Services

@@ -8,13 +8,14 @@ key. Answers are JSON; errors have the shape `{"error": {"message": …}}`.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
 import orjson
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
+from aiohttp.typedefs import Handler
 
 from ..config.schema import KeyConfig
 from ..core.errors import AuthenticationFailed, InvalidRequest, RequestError
@@ -29,7 +30,6 @@ from .services import Services
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PATIENCE = 60.0  # seconds for a request, a reload included
 LARGEST = 64 * 1024  # bytes of a body
 

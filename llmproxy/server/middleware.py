@@ -7,11 +7,11 @@ its last byte went out. What the operator's endpoints serve is not counted.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
+from aiohttp.typedefs import Handler, Middleware
 
 from ..core.errors import (
     AllAttemptsFailed,
@@ -40,7 +40,7 @@ CLIENT_CLOSED = 499
 REQUEST_IDS = frozenset({"x-request-id", "request-id"})
 WAITS = frozenset({"retry-after", "retry-after-ms", "x-should-retry"})  # said by render_error
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+NoteUnparsed = Callable[[str, str, str, int, RequestError], None]
 
 
 class ExchangeObserver(Protocol):
@@ -99,9 +99,7 @@ def observing(services: Services, via: str) -> Middleware:
     return observe
 
 
-def noting_unparsed(
-    services: Services,
-) -> Callable[[str, str, str, int, RequestError], None]:
+def noting_unparsed(services: Services) -> NoteUnparsed:
     """Give what counts and logs a request of the API that no parser took, once it is answered."""
 
     def note(method: str, path: str, dialect: str, status: int, error: RequestError) -> None:

@@ -32,6 +32,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import BaseTimerContext
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.typedefs import Handler
 from aiohttp.web_protocol import _ErrInfo
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
@@ -40,7 +41,7 @@ from ..core.timer import Timer
 from ..dialects.errors import render_error
 from .endpoints import API, dialect_of
 from .head import Head
-from .middleware import noting_unparsed
+from .middleware import NoteUnparsed, noting_unparsed
 from .services import SERVICES
 
 logger = logging.getLogger(__name__)
@@ -58,9 +59,6 @@ REQUEST_LINE = re.compile(rb"[^\r\n ]+ (?:[^\r\n ]+ HTTP/([0-9]\.[0-9])|/[^\r\n 
 API_LINE = re.compile(rb"\s*(\w+)\s+(?:\w+://[^/\s]*)?((?:%b)[^?\s]*)" % "|".join(API).encode())
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _data_received = web.RequestHandler.data_received  # quicker than by super(), at each read
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-NoteUnparsed = Callable[[str, str, str, int, RequestError], None]
 
 
 class GatewayProtocol(web.RequestHandler):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from aiohttp import StreamReader, web
+from aiohttp.typedefs import Handler
 
 from ..config.schema import LimitsConfig
 from ..core.errors import (
@@ -40,7 +41,6 @@ from .handler import (
     repeats,
     set_deadline,
 )
-from .middleware import Handler
 from .services import EXCHANGE, SERVICES, Plan
 
 HELD = 1024 * 1024  # bytes of a form that are searched for the model; what is shorter is held
