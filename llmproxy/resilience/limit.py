@@ -28,7 +28,7 @@ from math import ceil, inf
 from ..config.schema import LimitsConfig
 from ..core.errors import Busy, GatewayBusy, KeyBusy, TargetBusy
 from ..core.exchange import Principal
-from ..core.timer import Timer
+from ..timer import Timer
 
 SOONEST, LATEST = 1.0, 60.0  # seconds that a client is told to wait; SDKs take no longer ones
 WEIGHT = 0.1  # of the latest in the moving average

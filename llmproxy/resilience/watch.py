@@ -9,7 +9,7 @@ the time is up the task is cancelled, and whoever set the limit claims that canc
 the error given with it; what nobody claims becomes that error on leaving the block. A limit that
 moves with each chunk is not even a number moved: who set it is asked when its time is up, and may
 set a later one instead. A cancellation from elsewhere (the client left) passes as it is, also when
-both come at once. Time for which this process stood still is given once more (`core/timer.py`).
+both come at once. Time for which this process stood still is given once more (`timer.py`).
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from math import inf
 from types import TracebackType
 from typing import Self
 
-from ..core.timer import LATE, Timer
+from ..timer import LATE, Timer
 
 PERIOD = 0.25
 

@@ -37,8 +37,8 @@ from aiohttp.web_protocol import _ErrInfo
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from ..core.errors import InvalidRequest, RequestError, RequestTimeout, VersionNotSpoken
-from ..core.timer import Timer
 from ..dialects.errors import render_error
+from ..timer import Timer
 from .endpoints import API, dialect_of
 from .head import Head
 from .middleware import NoteUnparsed, noting_unparsed

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from llmproxy.core import timer as timer_module
-from llmproxy.core.timer import Timer
+from llmproxy import timer as timer_module
+from llmproxy.timer import Timer
 from tests.support.stall import stand_still
 
 

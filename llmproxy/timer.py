@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from .exchange import Clock
+from .core.exchange import Clock
 
 LATE = 0.05  # seconds after which a timer is late
 MOST_GIVEN = 1.0  # seconds
