@@ -167,7 +167,8 @@ class TimeoutsConfig:
     """
     Time limits of one attempt, and of the whole request.
 
-    Each may be set for a provider, and for a model, which wins.
+    Each may be set for a provider, and for a model, which wins. Where the gateway itself stood still
+    beyond one of them, that time is given once more, a second at most.
     """
 
     connect: Seconds = option(
