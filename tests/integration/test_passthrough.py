@@ -13,6 +13,7 @@ from llmproxy.testing.answers import (
     anthropic_plain,
     event,
     openai_answer,
+    openai_error,
     openai_events,
     openai_plain,
     openai_stream,
@@ -102,6 +103,26 @@ async def test_a_stream_is_counted_for_a_client_that_does_not_ask(
     assert answered.body == b"".join(one for one in events if b'"usage"' not in one)
     numbers = await gateway.ended(1)
     assert numbers.value("llm_tokens_total", provider="first", model="gpt-4", kind="input") == 9
+
+
+@pytest.mark.parametrize("name", [None, "error"])
+async def test_an_error_that_tells_its_usage_is_told_and_counted_as_one(
+    start: Start, first: Provider, name: str | None
+) -> None:
+    said = openai_events("Hello")[:2]
+    failure = {"message": "m"} if name else openai_error("m")
+    usage = {"prompt_tokens": 9, "completion_tokens": 3}
+    error = event({**failure, "choices": [], "usage": usage}, name)
+    first.then(stream(*said, error, event("[DONE]")))
+    gateway = await start(counting(first))
+
+    answered = await gateway.chat("gpt-4", stream=True)
+
+    assert answered.body.startswith(b"".join((*said, error)))
+    numbers = await gateway.ended(1)
+    labels = {"provider": "first", "model": "gpt-4"}
+    assert numbers.value("llm_requests_total", status="error", **labels) == 1
+    assert numbers.value("llm_tokens_total", kind="output", **labels) == 3
 
 
 async def test_a_client_that_asks_for_usage_gets_it_whatever_is_configured(

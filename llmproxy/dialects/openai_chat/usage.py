@@ -2,7 +2,7 @@
 Token counts of streams whose clients do not ask for them: asked for, counted, taken out again.
 
 A server tells them in a chunk of their own, without choices, at the end. A client that did not ask
-may not expect one. All else passes byte for byte.
+may not expect one. All else passes byte for byte, an error that says what it has cost as well.
 """
 
 import re
@@ -63,5 +63,5 @@ def _tells_usage_alone(data: bytes) -> bool:
     for event in parse_events(data):
         body = body_of(event)
         if isinstance(body, dict) and isinstance(body.get("usage"), dict):
-            return not body.get("choices")
+            return not body.get("choices") and not wire.is_error(event, body)
     return False

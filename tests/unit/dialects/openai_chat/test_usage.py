@@ -16,6 +16,11 @@ FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\r\n
 USAGE = b'data: {"choices": [], "usage" : {"prompt_tokens":5}}\n\n'
 WITH_CHOICE = b'data: {"choices":[{"index":0,"delta":{}}],"usage":{"prompt_tokens":5}}\n\n'
 DONE = b"data: [DONE]\n\n"
+ERRORS = [
+    b'data: {"error":{"message":"m"},"choices":[],"usage":{"prompt_tokens":5}}\n\n',
+    b'data: {"object":"error","message":"m","usage":{"prompt_tokens":5}}\n\n',
+    b'event: error\ndata: {"message":"m","usage":{"prompt_tokens":5}}\n\n',
+]
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(0, 9) | st.text('{}[]",:\\u s', max_size=6),
@@ -117,3 +122,8 @@ def test_a_request_with_the_wish_is_the_same_in_all_else(
 )
 def test_only_what_tells_the_usage_alone_is_taken_out(stream: bytes, passed: bytes) -> None:
     assert without_usage(stream) == passed
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_error_that_tells_its_usage_is_left(error: bytes) -> None:
+    assert without_usage(USAGE + error + USAGE + DONE) == error + DONE
