@@ -38,6 +38,9 @@ TAIL_BYTES = 64 * 1024
 # `"usage":null` comes in each chunk of an OpenAI stream; only an object is worth keeping.
 OBJECT = re.compile(rb"\s*:\s*(?=\{)")
 NULL = re.compile(rb"\s*:\s*null")
+# How either usually begins, which tells most chunks apart without a regular expression.
+OBJECTS: Final = (b':{"', b": {")
+NULLS: Final = (b":nu", b": n")
 PLAIN: Final = Event("", b"")  # what a plain body comes in
 
 
@@ -132,7 +135,11 @@ class Passthrough:
             out = self._asked(out)
             if not self.content:
                 return out
-        elif (at := out.rfind(wire.USAGE)) >= 0 and OBJECT.match(out, at + len(wire.USAGE)):
+        elif (at := out.rfind(key := wire.USAGE)) >= 0 and (
+            # A null that stands last hides no object before it in the same read.
+            (value := out[(end := at + len(key)) : end + 3]) in OBJECTS
+            or ((value not in NULLS or out.rfind(key, 0, at) >= 0) and self._has_usage(out, at))
+        ):
             self._usage_read = out
             out = self._asked(out)
         if out.rfind(wire.END_MARK) >= 0 or (
@@ -143,6 +150,16 @@ class Passthrough:
         if (finish := wire.FINISH) is not None and out and (self._last or self._ends(out, finish)):
             self._last = (*self._last, out[-KEPT_BYTES:])[-KEPT_READS:]
         return out
+
+    def _has_usage(self, out: bytes, at: int) -> bool:
+        """Say whether a read has a usage object under its key at `at`, or anywhere before."""
+        key = self._wire.USAGE
+        while at >= 0:
+            end = at + len(key)
+            if out[end : end + 3] not in NULLS and OBJECT.match(out, end):
+                return True
+            at = out.rfind(key, 0, at)
+        return False
 
     def _ends(self, out: bytes, key: bytes) -> bool:
         """Say whether a read has a reason why the model stopped, under its key."""

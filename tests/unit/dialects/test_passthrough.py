@@ -357,6 +357,29 @@ def test_usage_far_from_the_end_is_kept() -> None:
     assert translator.usage == Usage(input_tokens=5, output_tokens=2)
 
 
+@pytest.mark.parametrize("null", [b":null", b": null", b" :\tnull", b':"none"'])
+@pytest.mark.parametrize("usage", [USAGE, USAGE.replace(b" :", b":"), USAGE.replace(b" : ", b":")])
+def test_usage_is_counted_and_taken_out_before_a_null_in_the_same_read(
+    usage: bytes, null: bytes
+) -> None:
+    wire = DIALECTS["openai_chat"].wire
+    translator = Passthrough(wire, provider="far", limit=LIMIT, unasked=without_usage)
+    without = FINISH.replace(b"}\n", b',"usage"' + null + b"}\n")
+
+    out = (
+        translator.feed(ROLE + TEXT) + translator.feed(usage + without * 2) + translator.feed(DONE)
+    )
+
+    assert out == ROLE + TEXT + without * 2 + DONE
+    assert translator.usage == Usage(input_tokens=5, output_tokens=2)
+
+
+def test_usage_is_counted_before_a_null_in_the_same_event() -> None:
+    both = USAGE.replace(b"}\n", b',"more":{"usage":null}}\n')
+
+    assert started(ROLE, TEXT, both, DONE).usage == Usage(input_tokens=5, output_tokens=2)
+
+
 def test_the_last_of_several_usages_counts() -> None:
     later = USAGE.replace(b"2", b"3")
     translator = started(TEXT, USAGE, FINISH, later.rstrip())
