@@ -144,7 +144,11 @@ class Passthrough:
             out = self._asked(out)
         if out.rfind(wire.END_MARK) >= 0 or (
             out.rfind(b"error") >= 0
-            and (out.rfind(b'"error"') >= 0 or out.rfind(b"event: error") >= 0)
+            and (
+                out.rfind(b'"error"') >= 0
+                or out.rfind(b"event: error") >= 0
+                or out.rfind(b"event:error") >= 0
+            )
         ):
             self._look_for_an_end(out)
         if (finish := wire.FINISH) is not None and out and (self._last or self._ends(out, finish)):

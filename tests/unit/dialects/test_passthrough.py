@@ -284,6 +284,7 @@ def test_an_anthropic_text_that_speaks_of_message_stop_is_no_end() -> None:
         [TEXT, ERROR + DONE],
         [TEXT, ERROR, *[TEXT] * 9, FINISH, DONE],
         [TEXT, b"event: error\ndata: {}\n\n", FINISH, DONE],
+        [TEXT, b"event:error\ndata:{}\n\n", FINISH, DONE],
     ],
 )
 def test_an_error_of_the_provider_is_told_once(reads: list[bytes]) -> None:
