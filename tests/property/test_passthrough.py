@@ -1,19 +1,34 @@
 """Clients and providers of one dialect: what holds for every stream, however it is sent."""
 
+import json
+from typing import Any, NamedTuple
+
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmproxy.core.errors import StreamInterrupted, UpstreamError
+from llmproxy.core.errors import StreamInterrupted, UpstreamError, UpstreamStatusError
+from llmproxy.core.usage import Usage
+from llmproxy.dialects.openai_chat import wire
+from llmproxy.dialects.openai_chat.usage import without_usage
+from llmproxy.dialects.passthrough import Passthrough
 from llmproxy.dialects.translator import Translator
-from llmproxy.testing.answers import anthropic_events, openai_events, openai_tool_events
-from tests.fuzz.targets import new_translator
-from tests.support.sse import cut
+from llmproxy.testing.answers import (
+    anthropic_events,
+    event,
+    openai_chunk,
+    openai_error,
+    openai_events,
+    openai_tool_events,
+)
+from tests.fuzz.targets import LARGE, new_translator
+from tests.support.sse import by_the_letter, cut
 
 BREAKS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 WORDS = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4)
 COMMENT = b": still here\n\n"
+COUNTS = st.integers(1, 99)
 PLACES = st.lists(st.integers(0, 10**6), max_size=12)
 
 
@@ -147,3 +162,69 @@ def test_any_change_of_bytes_is_passed_or_refused(
         assert made.complete
 
     assert changed.startswith(out)
+
+
+class Part(NamedTuple):
+    """An event of a stream of OpenAI's, and what it tells."""
+
+    sent: bytes
+    usage: Usage | None
+    kind: str
+
+
+KINDS: dict[str, tuple[dict[str, Any], str]] = {
+    "text": (openai_chunk({"content": "x"}), ""),
+    "counts": ({"choices": []}, ""),
+    "error": ({**openai_error(), "choices": []}, ""),
+    "error by name": ({"message": "no"}, "event: error\n"),
+    "error by name, no space": ({"message": "no"}, "event:error\n"),
+    "error of vLLM": ({"object": "error", "message": "no"}, ""),
+}
+
+
+@st.composite
+def parts(draw: st.DrawFn, kinds: list[str]) -> Part:
+    """Give an event of one of the kinds, which has a usage, a null in its place or neither."""
+    kind = draw(st.sampled_from(kinds))
+    body, name = KINDS[kind]
+    usage = draw(st.none() | st.tuples(COUNTS, COUNTS).map(lambda counts: Usage(*counts)))
+    if usage is not None:
+        told = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
+        body = draw(st.sampled_from([{**body, "usage": told}, {"usage": told, **body}]))
+    elif draw(st.booleans()):
+        body = {**body, "usage": None}
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")]))
+    text = json.dumps(body, separators=separators)
+    return Part(name.encode() + event(text), usage, kind)
+
+
+@st.composite
+def counting(draw: st.DrawFn) -> list[Part]:
+    """Give the events of a stream that counts now and then; errors come behind a first content."""
+    before = draw(st.lists(parts(["counts"]), max_size=2))
+    rest = draw(st.lists(parts(sorted(KINDS)), max_size=8))
+    return [*before, draw(parts(["text"])), *rest, Part(event("[DONE]"), None, "end")]
+
+
+@given(counting(), st.booleans(), BREAKS, PLACES)
+def test_counts_and_errors_are_told_the_same_however_the_stream_is_cut(
+    events: list[Part], always: bool, end: bytes, places: list[int]
+) -> None:
+    stream = b"".join(one.sent for one in events).replace(b"\n", end)
+    unasked = without_usage if always else None
+    made = Passthrough(wire, provider="far", limit=LARGE, unasked=unasked)
+
+    out = b"".join(map(made.feed, cut(stream, places)))
+    if any("error" in one.kind for one in events):
+        with pytest.raises(UpstreamStatusError):
+            made.finish()
+    else:
+        out += made.finish()
+
+    kept = [one for one in events if not (always and one.kind == "counts" and one.usage)]
+    passed = b"".join(one.sent for one in kept).replace(b"\n", end)
+    if end == b"\r\n":  # cut in two, its half may go with a chunk that is taken out, or stay held
+        assert by_the_letter(out) == by_the_letter(passed)
+    else:
+        assert out == passed
+    assert made.usage == next((one.usage for one in reversed(events) if one.usage), None)
