@@ -97,10 +97,12 @@ class StockAnswer:
 
     def lost(self, *, cut: bool) -> None:
         """Hold what has come: the connection is lost, and aiohttp will give nothing any more."""
+        if self._lost:  # to what is no HTTP, and now it is closed
+            return
         self._lost, self._cut = True, cut
         try:
             self._held = self._content.read_nowait()
-        except RuntimeError:  # somebody waits for more, so there is nothing
+        except (aiohttp.ClientError, RuntimeError):  # it has failed, or somebody waits for more
             self._held = b""
 
     def fail(self) -> None:

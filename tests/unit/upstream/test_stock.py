@@ -111,6 +111,26 @@ async def test_a_connection_idle_for_too_long_is_closed(
     await provider.idle()
 
 
+async def test_a_body_that_is_no_http_gives_what_came_and_ends_without_a_fault_of_ours(
+    provider: Provider, upstream: StockUpstream, asked: Ask
+) -> None:
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    go = asyncio.Event()
+    provider.then([head(200, [("transfer-encoding", "chunked")]) + chunk(b"a"), go, b"1\nb\n"])
+    answered = await upstream.send(asked())
+    go.set()
+    await provider.idle()
+
+    first = await answered.read()
+
+    assert first == b"a"
+    with pytest.raises(WIRE_ERRORS):
+        await answered.read()
+    assert faults == []
+    answered.close()
+
+
 UNENDED = {
     "by chunks": [head(200, [("transfer-encoding", "chunked")]) + chunk(b"a"), End.HANG],
     "by its connection": [head() + b"a", End.HANG],
