@@ -14,6 +14,7 @@ are those of `ResponseHandler` and `StreamReader` in aiohttp 3.14.5.
 """
 
 import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -31,6 +32,7 @@ from ..core.exchange import REQUEST_ID, HttpRequest
 from ..core.headers import SharedHeaders
 from ..core.reply import Flow, Sink
 from ..framing.http_head import fields_of, text_of
+from .unread import spare, unread
 
 READ_BUFFER = 65536  # reading stops at twice this
 HEAD_LINE = 16384
@@ -206,6 +208,7 @@ class Wire(ResponseHandler):
         "_half",
         "_interim",
         "_keeper",
+        "_spare",
         "_tls",
         "_to_come",
         "answer",
@@ -227,6 +230,7 @@ class Wire(ResponseHandler):
         self._body: Body | None = None
         self._interim = 0
         self._tls = False
+        self._spare: int | None = None  # a second descriptor, see `unread`
         self._half = False  # more of the request is to come
         self._to_come: int | None = None  # bytes of the last chunk; None: not known, or no chunks
         self.sink: Sink | None = None  # takes the body's parts as they come
@@ -272,6 +276,8 @@ class Wire(ResponseHandler):
             max_line_size=HEAD_LINE,
             max_field_size=HEAD_LINE,
         )
+        if self._tls and (half or body) and self._spare is None:
+            self._spare = spare(self.transport)
         self._write(self.transport, message)
         if body:
             self._write(self.transport, body)
@@ -409,6 +415,15 @@ class Wire(ResponseHandler):
         self.retire()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if isinstance(exc, ConnectionError) and self.transport is not None:
+            self._half = True  # nothing can be sent any more: what ends now is not kept
+            for data in unread(self.transport, self._spare):
+                if self.answer is None:
+                    break
+                self.data_received(data)
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
         if exc is not None or self.transport is None:
             self._parser = None  # only an orderly close may be the end of a body
         super().connection_lost(exc)
