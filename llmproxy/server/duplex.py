@@ -74,11 +74,12 @@ class Duplex:
         try:
             await self._pass_all()
         except asyncio.CancelledError as raised:
-            cause = watch.claim(raised)
-            if isinstance(cause, ShuttingDown):
-                stopped = cause
-            else:
-                self._ended(self._client, End(code=LOST))
+            # a name for `raised` would keep this frame, and so the session, by its traceback
+            match watch.claim(raised):
+                case ShuttingDown() as stopped:
+                    pass
+                case _:
+                    self._ended(self._client, End(code=LOST))
         if self._first is None and stopped is not None:
             return await self._restart(stopped, watch)
         assert self._first is not None

@@ -75,7 +75,10 @@ class Socket:
         self._end: End | None = None
         self._closing = False
         self._listening = False
-        self._heard = True
+        # the protocol holds `heard` for good, so that it must not lead to what leads to the protocol
+        self._heard = asyncio.Event()
+        self.heard = self._heard.set
+        self._heard.set()
         self._pinged = False
         self._sending = 0
         self._written = 0
@@ -83,10 +86,6 @@ class Socket:
         self._behind = False  # at the last look, something was left to be taken
         if heartbeat is not None:
             self._timer = loop.call_later(heartbeat, self._look)
-
-    def heard(self) -> None:
-        """Hear that bytes came."""
-        self._heard = True
 
     async def receive(self) -> WSMessage | WSMessageTextBytes | End:
         """Give the next message, a text or bytes, or how it ended; pings are answered here."""
@@ -96,6 +95,7 @@ class Socket:
                 message = await self.queue.read()
             except WebSocketError as error:
                 self._end = self._violation(error)
+                error.__traceback__ = None  # the parser keeps the error, and this frame with it
                 break
             except (EofStream, aiohttp.ClientError, OSError):
                 self._end = End(code=LOST)
@@ -191,7 +191,7 @@ class Socket:
             return
         self._taken = taken
         self._behind = backlog > 0
-        if self._heard or catches_up or not self._listening:
+        if self._heard.is_set() or catches_up or not self._listening:
             self._pinged = False
         elif self._pinged:
             self._lose(f"did not answer a ping within {self._heartbeat:g} s")
@@ -199,7 +199,7 @@ class Socket:
         else:
             self._pinged = True
             self._control(PING)
-        self._heard = False
+        self._heard.clear()
         self._timer = self._loop.call_later(self._heartbeat, self._look)
 
     def _lose(self, why: str) -> None:

@@ -4,6 +4,7 @@ import gc
 from typing import Self
 
 import pytest
+from aiohttp.http import WebSocketReader
 
 from llmproxy.core.exchange import Attempt, Call, Exchange
 from llmproxy.core.reply import Reply
@@ -11,7 +12,9 @@ from llmproxy.testing.answers import openai_events, openai_plain
 from llmproxy.testing.provider import End, Provider, Step, answer, hang, reset, stream
 from llmproxy.upstream.lean import Body, LeanAnswer
 from llmproxy.upstream.stock import StockAnswer
+from llmproxy.upstream.websocket import Socket
 from tests.support.gateway import HELLO, model, provider
+from tests.support.websocket import CLOSE, Peer, Realtime, session
 from tests.support.wire import Client
 
 from .conftest import Start
@@ -35,6 +38,19 @@ base_delay = "1ms"
 """
 
 
+OURS = (
+    Call,
+    Exchange,
+    Attempt,
+    Reply,
+    LeanAnswer,
+    StockAnswer,
+    Body,
+    Socket,
+    WebSocketReader,
+)
+
+
 class Left:
     """
     A context, in which the collector does not run; `found` is what of ours is new at its end.
@@ -56,9 +72,7 @@ class Left:
         return [
             type(found).__name__
             for found in gc.get_objects()
-            if isinstance(
-                found, Call | Exchange | Attempt | Reply | LeanAnswer | StockAnswer | Body
-            )
+            if isinstance(found, OURS)
             and getattr(found, "path", "/v1") != "/metrics"  # the page just read
         ]
 
@@ -125,3 +139,54 @@ async def test_what_was_asked_is_let_go_while_its_answer_still_flows(
 
     assert "Call" not in found
     assert "Exchange" in found
+
+
+async def obey(peer: Peer) -> None:
+    """Leave or break the protocol where the client asks for it, and else send back what comes."""
+    await peer.accept()
+    while (frame := await peer.read()).opcode != CLOSE:
+        if frame.data == b"leave":
+            return
+        if frame.data == b"break":
+            peer.writer.write(NO_FRAME)
+            await peer.gone()
+            return
+        await peer.send(frame.opcode, frame.data)
+    await peer.send(CLOSE, frame.data)
+
+
+NO_FRAME = b"\xff\xff\xff\xff"
+UNMASKING = b"\0\0\0\0"
+HALF = b"\x81\xfe\xff\xff" + UNMASKING + b"x" * 1000
+SESSIONS_WAYS_OUT = {
+    "a close": b"\x88\x80" + UNMASKING,
+    "a fault of the client": NO_FRAME,
+    "a message too large": b"\x81\xff\1" + bytes(7) + UNMASKING,
+    "a provider that leaves": b"\x81\x85" + UNMASKING + b"leave",
+    "a fault of the provider": b"\x81\x85" + UNMASKING + b"break",
+    "a client that leaves amid a message": HALF,
+}
+
+
+@pytest.mark.parametrize("said", SESSIONS_WAYS_OUT.values(), ids=SESSIONS_WAYS_OUT)
+async def test_a_session_that_has_ended_leaves_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr("llmproxy.server.duplex.FAREWELL", 0.1)
+    async with Realtime(obey) as up:
+        gateway = await start(provider("p", up.url) + model("rt", "p/gpt-realtime"))
+        async with session(gateway.port):  # what is made once
+            pass
+        await gateway.ended(1)
+
+        with Left() as left:
+            async with session(gateway.port) as client:
+                await client.say("heartbeat")
+                await client.read()
+                client.writer.write(said)
+                if said is not HALF:
+                    await client.gone()
+            await gateway.ended(2)
+            found = left.found
+
+    assert found == []
