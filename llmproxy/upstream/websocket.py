@@ -7,7 +7,9 @@ from here; a text is not decoded; and silence is no sign of death while nobody l
 
 Theory of operation. The parser puts messages into a queue; beyond 128 KiB it stops reading from
 the peer until somebody takes them. `send` waits while the peer does not take what it is sent. So
-two of these, each sent what the other receives, slow each other down. One timer looks at each:
+two of these, each sent what the other receives, slow each other down. Neither waits while messages
+lie there and room for them: after every TURN of them `receive` lets others go on. One timer looks
+at each:
 
     bytes came since the last look          it lives
     none, and somebody waits for them       it is pinged; at the next look it is lost
@@ -36,6 +38,7 @@ from ..core.session import LOST, NO_CODE, End
 READ_BUFFER = 65536  # reading stops at twice this
 LARGEST_REASON = 123  # bytes
 LARGEST_HEAD = 14  # bytes of a frame
+TURN = 64  # messages, pings and pongs among them, after which others have theirs
 FLUSH = 0.02  # seconds between two looks at what has not gone out yet
 # https://www.rfc-editor.org/rfc/rfc6455#section-5.2: FIN and the opcode; the mask's bit
 CLOSE, PING, MASKED = 0x88, 0x89, 0x80
@@ -81,6 +84,7 @@ class Socket:
         self._heard.set()
         self._pinged = False
         self._sending = 0
+        self._received = 0
         self._written = 0
         self._taken = 0
         self._behind = False  # at the last look, something was left to be taken
@@ -90,6 +94,9 @@ class Socket:
     async def receive(self) -> WSMessage | WSMessageTextBytes | End:
         """Give the next message, a text or bytes, or how it ended; pings are answered here."""
         while self._end is None:
+            self._received += 1
+            if self._received % TURN == 0:
+                await asyncio.sleep(0)  # there may be no end of what lies in the queue
             self._listening = True
             try:
                 message = await self.queue.read()

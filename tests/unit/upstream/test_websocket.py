@@ -1,4 +1,8 @@
-"""Who is taken for dead at the end of a WebSocket; the rest is in integration/test_realtime.py."""
+"""
+Who is taken for dead at the end of a WebSocket, and that no flood stops the loop.
+
+The rest is in integration/test_realtime.py.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +11,8 @@ import pytest
 from aiohttp import WSMsgType
 from aiohttp.base_protocol import BaseProtocol
 
-from llmproxy.upstream.websocket import Socket
+from llmproxy.core import session
+from llmproxy.upstream.websocket import TURN, Socket
 
 LONG = 3600.0  # the tests look themselves
 
@@ -149,3 +154,21 @@ async def test_what_the_kernel_takes_for_a_silent_peer_is_no_sign_of_life(end: E
 
     assert pings == [b"\x89\x00"]
     assert end.wire.aborted
+
+
+@pytest.mark.parametrize("frame", [b"\x81\x00", b"\x89\x00", b"\x8a\x00"])
+async def test_others_have_their_turn_while_a_peer_floods(end: End, frame: bytes) -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    end.tasks.append(asyncio.get_running_loop().create_task(take_turns()))
+    end.socket.parser.feed_data(frame * (10 * TURN) + b"\x88\x00")
+    while not isinstance(await end.socket.receive(), session.End):
+        pass
+
+    assert turns >= 10
