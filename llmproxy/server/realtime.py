@@ -185,6 +185,6 @@ def _socket(request: web.Request, limit: int, heartbeat: float | None) -> Socket
         heartbeat=heartbeat,
         loop=asyncio.get_running_loop(),
     )
-    protocol.set_parser(socket.parser, data_received_cb=socket.heard)
+    protocol.set_parser(socket.parser)
     protocol.keep_alive(False)
     return socket

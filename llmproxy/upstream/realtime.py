@@ -165,7 +165,7 @@ class RealtimeSpeaker:
             heartbeat=heartbeat,
             loop=asyncio.get_running_loop(),
         )
-        protocol.set_parser(socket.parser, socket.queue, data_received_cb=socket.heard)
+        protocol.set_parser(socket.parser, socket.queue)
         return socket
 
     async def _refused(self, answer: aiohttp.ClientResponse, exchange: Exchange) -> NoReturn:

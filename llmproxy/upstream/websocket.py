@@ -8,8 +8,8 @@ from here; a text is not decoded; and silence is no sign of death while nobody l
 Theory of operation. The parser puts messages into a queue; beyond 128 KiB it stops reading from
 the peer until somebody takes them. `send` waits while the peer does not take what it is sent. So
 two of these, each sent what the other receives, slow each other down. Neither waits while messages
-lie there and room for them: after every TURN of them `receive` lets others go on. One timer looks
-at each:
+lie there and room for them: after every TURN of them `receive` lets others go on, and so does the
+parser after every large read. One timer looks at each:
 
     bytes came since the last look          it lives
     none, and somebody waits for them       it is pinged; at the next look it is lost
@@ -38,6 +38,7 @@ from ..core.session import LOST, NO_CODE, End
 READ_BUFFER = 65536  # reading stops at twice this
 LARGEST_REASON = 123  # bytes
 LARGEST_HEAD = 14  # bytes of a frame
+MUCH = 65536  # bytes in one read
 TURN = 64  # messages, pings and pongs among them, after which others have theirs
 FLUSH = 0.02  # seconds between two looks at what has not gone out yet
 # https://www.rfc-editor.org/rfc/rfc6455#section-5.2: FIN and the opcode; the mask's bit
@@ -46,11 +47,50 @@ CODE = Struct("!H")
 HIGHEST_CODE = 4999
 
 
+class Parser(WebSocketReader):
+    """
+    Puts the messages of what comes into the queue. `heard` says that bytes came, until it is unset.
+
+    It must not lead to the socket: the protocol holds it, and the socket the protocol.
+    """
+
+    def __init__(
+        self,
+        queue: WebSocketDataQueue,
+        limit: int,
+        protocol: BaseProtocol,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(queue, limit, compress=False, decode_text=False)
+        self.heard = True
+        self._protocol = protocol
+        self._loop = loop
+
+    def feed_data(self, data: bytes | bytearray | memoryview) -> tuple[bool, bytes]:
+        """Parse what came; where that was much, no more comes in this turn of the loop."""
+        if data:  # else what it has put off is due
+            self.heard = True
+        if len(data) >= MUCH:
+            self._rest()
+        return super().feed_data(data)
+
+    def _rest(self) -> None:
+        """
+        Let others go on before more is read.
+
+        uvloop reads up to 32 times in a row, and fragments, which do not fill the queue, may take
+        2 ms for each.
+        """
+        # not `pause_reading`, which is the queue's: it would be undone while the queue is full
+        self._protocol._pause_reading_for_buffer()  # noqa: SLF001
+        self._loop.call_soon(self._protocol._resume_reading_for_buffer)  # noqa: SLF001
+
+
 class Socket:
     """
     Speaks on a connection that has been upgraded, through the protocol that holds it.
 
-    Whoever makes one hands `parser`, `queue` and `heard` to that protocol. `limit` is the size of
+    Whoever makes one hands `parser` and `queue` to that protocol. `limit` is the size of
     the largest message taken; `masks` says that it is the client's end; `heartbeat` is in seconds.
     """
 
@@ -66,7 +106,7 @@ class Socket:
         assert protocol.transport is not None
         self.queue = WebSocketDataQueue(protocol, READ_BUFFER, loop=loop)
         # it refuses messages of its limit, too
-        self.parser = WebSocketReader(self.queue, limit + 1, compress=False, decode_text=False)
+        self.parser = Parser(self.queue, limit + 1, protocol, loop)
         self.why = "closed the connection without a word"
         self._transport = protocol.transport
         self._writer = WebSocketWriter(protocol, self._transport, use_mask=masks)
@@ -78,10 +118,6 @@ class Socket:
         self._end: End | None = None
         self._closing = False
         self._listening = False
-        # the protocol holds `heard` for good, so that it must not lead to what leads to the protocol
-        self._heard = asyncio.Event()
-        self.heard = self._heard.set
-        self._heard.set()
         self._pinged = False
         self._sending = 0
         self._received = 0
@@ -198,7 +234,7 @@ class Socket:
             return
         self._taken = taken
         self._behind = backlog > 0
-        if self._heard.is_set() or catches_up or not self._listening:
+        if self.parser.heard or catches_up or not self._listening:
             self._pinged = False
         elif self._pinged:
             self._lose(f"did not answer a ping within {self._heartbeat:g} s")
@@ -206,7 +242,7 @@ class Socket:
         else:
             self._pinged = True
             self._control(PING)
-        self._heard.clear()
+        self.parser.heard = False
         self._timer = self._loop.call_later(self._heartbeat, self._look)
 
     def _lose(self, why: str) -> None:

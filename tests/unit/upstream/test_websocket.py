@@ -12,7 +12,7 @@ from aiohttp import WSMsgType
 from aiohttp.base_protocol import BaseProtocol
 
 from llmproxy.core import session
-from llmproxy.upstream.websocket import TURN, Socket
+from llmproxy.upstream.websocket import MUCH, TURN, Socket
 
 LONG = 3600.0  # the tests look themselves
 
@@ -25,6 +25,13 @@ class Wire(asyncio.Transport):
         self.backlog = 0
         self.written: list[bytes] = []
         self.aborted = False
+        self.reads = True
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written.append(bytes(data))
@@ -51,6 +58,7 @@ class End:
         self.wire = Wire()
         protocol = BaseProtocol(loop)
         protocol.transport = self.wire
+        protocol._upgraded = True
         self.protocol = protocol
         self.socket = Socket(protocol, limit=1000, masks=False, heartbeat=LONG, loop=loop)
         self.tasks: list[asyncio.Task[object]] = []
@@ -106,7 +114,7 @@ async def test_any_byte_is_a_sign_of_life(end: End) -> None:
         end.looks()
         end.looks()
         end.wire.backlog = 0
-        end.socket.heard()
+        end.socket.parser.feed_data(b"\x8a\x00")
 
     assert not end.wire.aborted
 
@@ -135,7 +143,7 @@ async def test_who_takes_nothing_of_what_it_is_sent_is_lost_though_it_speaks(end
     await end.sends(1_000_000)
 
     end.looks()
-    end.socket.heard()
+    end.socket.parser.feed_data(b"\x8a\x00")
     end.looks()
 
     assert end.wire.aborted
@@ -172,3 +180,19 @@ async def test_others_have_their_turn_while_a_peer_floods(end: End, frame: bytes
         pass
 
     assert turns >= 10
+
+
+async def test_others_have_their_turn_after_each_large_read(end: End) -> None:
+    end.socket.parser.feed_data(b"\x01\x00" + b"\x00\x00" * (MUCH // 2))
+    at_once = end.wire.reads
+    await asyncio.sleep(0)
+
+    assert not at_once
+    assert end.wire.reads
+
+
+async def test_a_full_queue_is_not_read_on_for_their_turn(end: End) -> None:
+    end.socket.parser.feed_data(b"\x89\x00" * (MUCH // 2))
+    await asyncio.sleep(0)
+
+    assert not end.wire.reads
