@@ -7,7 +7,6 @@ with any other request: targets fail over, and an error is a plain HTTP answer.
 
 import asyncio
 import base64
-import binascii
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -134,7 +133,7 @@ def _accepted(request: web.Request) -> str:
     key = headers.get("Sec-WebSocket-Key", "")
     try:
         nonce = base64.b64decode(key, validate=True)
-    except binascii.Error:
+    except ValueError:  # no base64, or no ASCII
         nonce = b""
     if len(nonce) != 16:
         raise InvalidRequest("sec-websocket-key must be 16 bytes in base64")
@@ -150,11 +149,18 @@ def _check_origin(headers: Mapping[str, str], config: Config) -> None:
     origin = headers.get("origin")
     if origin is None or config.keys or config.server.allow_anonymous:
         return
-    if urlsplit(origin).hostname not in LOOPBACK:
+    if not _is_loopback(origin):
         raise PermissionDenied(
             "a web page may not open sessions here, since no client key is asked for: "
             "configure [[keys]]"
         )
+
+
+def _is_loopback(origin: str) -> bool:
+    try:
+        return urlsplit(origin).hostname in LOOPBACK
+    except ValueError:  # no URL at all
+        return False
 
 
 def _upgrade(

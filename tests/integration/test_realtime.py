@@ -198,6 +198,7 @@ async def test_the_subprotocol_that_the_provider_chooses_is_the_clients(
         ("/v1/realtime?model=rt", {**CLIENT, "connection": "close"}, (400, b"takes a WebSocket")),
         ("/v1/realtime?model=rt", {**CLIENT, "sec-websocket-version": "8"}, (400, b"must be 13")),
         ("/v1/realtime?model=rt", {**CLIENT, "sec-websocket-key": "?"}, (400, b"in base64")),
+        ("/v1/realtime?model=rt", {**CLIENT, "sec-websocket-key": "é"}, (400, b"in base64")),
     ],
 )
 async def test_a_request_that_cannot_be_served_is_answered_before_anything_opens(
@@ -228,13 +229,16 @@ async def test_a_key_in_another_vendors_place_opens_nothing(start: Start, serve:
     assert up.asked == []
 
 
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://[", "http://[zz]/", "http://localhost\u2100"]
+)
 async def test_a_page_of_the_web_opens_nothing_where_no_key_is_asked_for(
-    start: Start, serve: Serve
+    start: Start, serve: Serve, origin: str
 ) -> None:
     up = await serve(echo)
     gateway = await start(config(up))
 
-    page = await refusal(await ask(gateway.port, headers={"origin": "https://evil.example"}))
+    page = await refusal(await ask(gateway.port, headers={"origin": origin}))
     async with session(gateway.port, headers={"origin": "http://localhost:3000"}):
         pass
 
