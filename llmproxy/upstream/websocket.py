@@ -22,6 +22,7 @@ parser after every large read. One timer looks at each:
 
 import asyncio
 import os
+import time
 from contextlib import suppress
 from struct import Struct
 
@@ -34,6 +35,7 @@ from aiohttp.http_websocket import WSMessageTextBytes
 from aiohttp.streams import EofStream
 
 from ..core.session import LOST, NO_CODE, End
+from ..timer import Timer
 
 READ_BUFFER = 65536  # reading stops at twice this
 LARGEST_REASON = 123  # bytes
@@ -114,7 +116,7 @@ class Socket:
         self._limit = limit
         self._loop = loop
         self._heartbeat = heartbeat
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._end: End | None = None
         self._closing = False
         self._listening = False
@@ -125,7 +127,7 @@ class Socket:
         self._taken = 0
         self._behind = False  # at the last look, something was left to be taken
         if heartbeat is not None:
-            self._timer = loop.call_later(heartbeat, self._look)
+            self._look_in(heartbeat)
 
     async def receive(self) -> WSMessage | WSMessageTextBytes | End:
         """Give the next message, a text or bytes, or how it ended; pings are answered here."""
@@ -243,7 +245,11 @@ class Socket:
             self._pinged = True
             self._control(PING)
         self.parser.heard = False
-        self._timer = self._loop.call_later(self._heartbeat, self._look)
+        self._look_in(self._heartbeat)
+
+    def _look_in(self, seconds: float) -> None:
+        """Look again then; a pong that came while the process stood still is heard before."""
+        self._timer = Timer(self._loop, time.monotonic() + seconds, self._look)
 
     def _lose(self, why: str) -> None:
         self.why = why

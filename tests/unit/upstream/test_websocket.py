@@ -5,7 +5,7 @@ The rest is in integration/test_realtime.py.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiohttp import WSMsgType
@@ -13,8 +13,11 @@ from aiohttp.base_protocol import BaseProtocol
 
 from llmproxy.core import session
 from llmproxy.upstream.websocket import MUCH, TURN, Socket
+from tests.support.stall import stand_still
 
 LONG = 3600.0  # the tests look themselves
+PING = b"\x89\x00"
+PONG = b"\x8a\x00"
 
 
 class Wire(asyncio.Transport):
@@ -26,6 +29,7 @@ class Wire(asyncio.Transport):
         self.written: list[bytes] = []
         self.aborted = False
         self.reads = True
+        self.told: Callable[[], object] = lambda: None
 
     def pause_reading(self) -> None:
         self.reads = False
@@ -36,6 +40,7 @@ class Wire(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written.append(bytes(data))
         self.backlog += len(data)
+        self.told()
 
     def get_write_buffer_size(self) -> int:
         return self.backlog
@@ -45,6 +50,7 @@ class Wire(asyncio.Transport):
 
     def abort(self) -> None:
         self.aborted = True
+        self.told()
 
     def close(self) -> None:
         self.aborted = True
@@ -53,14 +59,20 @@ class Wire(asyncio.Transport):
 class End:
     """One end under test."""
 
-    def __init__(self) -> None:
+    def __init__(self, heartbeat: float = LONG) -> None:
         loop = asyncio.get_running_loop()
         self.wire = Wire()
         protocol = BaseProtocol(loop)
         protocol.transport = self.wire
         protocol._upgraded = True
         self.protocol = protocol
-        self.socket = Socket(protocol, limit=1000, masks=False, heartbeat=LONG, loop=loop)
+        self.socket = Socket(
+            protocol,
+            limit=1000,
+            masks=False,
+            heartbeat=heartbeat,
+            loop=loop,
+        )
         self.tasks: list[asyncio.Task[object]] = []
 
     async def listens(self) -> None:
@@ -86,15 +98,18 @@ class End:
         self.tasks.append(asyncio.get_running_loop().create_task(waiting))
         await asyncio.sleep(0)
 
+    async def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.socket.drop()
+
 
 @pytest.fixture
 async def end() -> AsyncIterator[End]:
     made = End()
     yield made
-    for task in made.tasks:
-        task.cancel()
-    await asyncio.gather(*made.tasks, return_exceptions=True)
-    made.socket.drop()
+    await made.close()
 
 
 async def test_a_silent_peer_is_pinged_and_then_lost(end: End) -> None:
@@ -102,7 +117,7 @@ async def test_a_silent_peer_is_pinged_and_then_lost(end: End) -> None:
 
     looks = [end.looks() for _ in range(3)]
 
-    assert looks == [[], [b"\x89\x00"], []]  # it has just opened, at the first
+    assert looks == [[], [PING], []]  # it has just opened, at the first
     assert end.wire.aborted
     assert end.socket.why == "did not answer a ping within 3600 s"
 
@@ -114,7 +129,7 @@ async def test_any_byte_is_a_sign_of_life(end: End) -> None:
         end.looks()
         end.looks()
         end.wire.backlog = 0
-        end.socket.parser.feed_data(b"\x8a\x00")
+        end.socket.parser.feed_data(PONG)
 
     assert not end.wire.aborted
 
@@ -143,7 +158,7 @@ async def test_who_takes_nothing_of_what_it_is_sent_is_lost_though_it_speaks(end
     await end.sends(1_000_000)
 
     end.looks()
-    end.socket.parser.feed_data(b"\x8a\x00")
+    end.socket.parser.feed_data(PONG)
     end.looks()
 
     assert end.wire.aborted
@@ -160,8 +175,31 @@ async def test_what_the_kernel_takes_for_a_silent_peer_is_no_sign_of_life(end: E
         end.wire.backlog = 0
         pings += end.looks()
 
-    assert pings == [b"\x89\x00"]
+    assert pings == [PING]
     assert end.wire.aborted
+
+
+async def test_a_pong_that_came_while_the_process_stood_still_is_heard() -> None:
+    loop = asyncio.get_running_loop()
+    end = End(heartbeat=0.1)
+    told: asyncio.Queue[None] = asyncio.Queue()
+
+    def hear() -> None:
+        end.wire.backlog = 0
+        end.socket.parser.feed_data(PONG)
+
+    def stall() -> None:
+        stand_still(0.2)
+        loop.call_soon(loop.call_soon, hear)  # what is in the socket takes its turns to be heard
+
+    end.wire.told = lambda: told.put_nowait(None)
+    await end.listens()
+    await told.get()
+    stall()
+    await told.get()
+
+    assert end.wire.written == [PING, PING]
+    await end.close()
 
 
 @pytest.mark.parametrize("frame", [b"\x81\x00", b"\x89\x00", b"\x8a\x00"])
