@@ -16,6 +16,7 @@ parser after every large read. One timer looks at each:
     none, but nobody waits for them         nothing is known: a pong may be among what is not read
     none, but it was behind with what       it lives: a ping would stand behind the rest
     it is sent, and has taken of it
+    none, but our close has been said       nothing is known: no ping may follow it
     it was behind, is being sent more,      it is lost
     and has taken none of it
 """
@@ -236,7 +237,7 @@ class Socket:
             return
         self._taken = taken
         self._behind = backlog > 0
-        if self.parser.heard or catches_up or not self._listening:
+        if self.parser.heard or catches_up or not self._listening or self._closing:
             self._pinged = False
         elif self._pinged:
             self._lose(f"did not answer a ping within {self._heartbeat:g} s")

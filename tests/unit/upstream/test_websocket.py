@@ -141,6 +141,17 @@ async def test_who_is_not_listened_to_is_neither_pinged_nor_lost(end: End) -> No
     assert not end.wire.aborted
 
 
+async def test_who_has_been_told_our_close_is_neither_pinged_nor_lost(end: End) -> None:
+    await end.listens()
+    end.socket.say_close(1000)
+    end.wire.backlog = 0
+
+    looks = [end.looks() for _ in range(5)]
+
+    assert looks == [[]] * 5
+    assert not end.wire.aborted
+
+
 async def test_who_takes_of_what_it_is_sent_lives_though_its_pong_is_late(end: End) -> None:
     await end.listens()
     await end.sends(1_000_000)
