@@ -17,20 +17,20 @@ import asyncio
 import errno
 import gc
 import logging
-import os
 import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from typing import Any, TypeAlias
+from typing import Any
 
 from aiohttp import web
 
 from . import __version__
 from .app import create_app
 from .config.schema import AdminConfig, Config
+from .config_files import LOOK, FileWatcher
 from .core.secret import Secret
 from .server.admin import create_admin, edge_logger
 from .server.lifecycle import Lifecycle
@@ -45,11 +45,8 @@ ONCE_MORE = 0.25  # seconds after a signal to stop, in which another is the same
 LAST_WORDS = 2.0  # seconds for in-stream errors to go out once the grace is over
 BACKLOG = 1024
 FAILED = 1  # the exit status
-LOOK = 1.0  # seconds between two looks at files that are watched
 TAKEN = "another program listens there: stop it, or choose another port (--port)"
 LARGEST_BLOCK = 31 * 2**20  # glibc ignores 32 MiB and more
-
-Look: TypeAlias = tuple[int, ...] | None
 
 
 def run(config: Config, load: Callable[[], Config] | None = None, *, watch: bool = False) -> int:
@@ -62,7 +59,7 @@ def run(config: Config, load: Callable[[], Config] | None = None, *, watch: bool
     watcher = None
     if watch:
         assert load is not None
-        watcher = Watcher(config, load)
+        watcher = FileWatcher(config, load)
         load = watcher.load
     app = create_app(config, load)
     writer = configure(config.logging.level, config.logging.format, sys.stderr)
@@ -76,7 +73,7 @@ def run(config: Config, load: Callable[[], Config] | None = None, *, watch: bool
         writer.close()
 
 
-async def _serve(app: web.Application, config: Config, watcher: "Watcher | None") -> int:
+async def _serve(app: web.Application, config: Config, watcher: FileWatcher | None) -> int:
     stop, hurry, changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     stopping = Stopping()
@@ -153,55 +150,12 @@ async def _reloading(services: Services, changed: asyncio.Event) -> None:
         await services.reload()
 
 
-async def _watching(watcher: "Watcher", services: Services, changed: asyncio.Event) -> None:
+async def _watching(watcher: FileWatcher, services: Services, changed: asyncio.Event) -> None:
     """Say so when the files of the configuration have changed."""
     while True:
         await asyncio.sleep(LOOK)
         if await asyncio.to_thread(watcher.changed, services.plan.config):
             changed.set()
-
-
-class Watcher:
-    """Notices when a configuration's file or one of its secrets' changes; to be asked every `LOOK`."""
-
-    def __init__(self, config: Config, load: Callable[[], Config]) -> None:
-        self._load = load
-        self._known = self._seen = _look_at(_files(config))
-
-    def load(self) -> Config:
-        """Read the configuration again: what its files look like now is known from now on."""
-        self._known = self._seen = _look_at(self._known)
-        return self._load()
-
-    def changed(self, config: Config) -> bool:
-        """
-        Say whether a file looks another than it was known to look, and the same at two looks.
-
-        Which files there are is up to the configuration, and may change with it.
-        """
-        last, self._seen = self._seen, _look_at(_files(config))
-        self._known = {path: self._known.get(path, look) for path, look in self._seen.items()}
-        if self._seen != last or self._seen == self._known:
-            return False
-        self._known = self._seen
-        return True
-
-
-def _files(config: Config) -> tuple[str, ...]:
-    return config.source, *config.secret_files
-
-
-def _look_at(files: Iterable[str]) -> dict[str, Look]:
-    """Give what changes with each file: also when another is put in its place, or it goes."""
-    looks: dict[str, Look] = {}
-    for path in files:
-        try:
-            status = os.stat(path)  # noqa: PTH116  # pathlib's is the same with more words
-        except OSError:
-            looks[path] = None
-        else:
-            looks[path] = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    return looks
 
 
 def _on_signal(stopping: "Stopping", stop: asyncio.Event, hurry: asyncio.Event) -> None:

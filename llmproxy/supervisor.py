@@ -42,6 +42,7 @@ from types import FrameType
 from .app import new_mark
 from .config.diff import Change, changes
 from .config.schema import Config
+from .config_files import LOOK, FileWatcher
 from .core.errors import ConfigError
 from .core.exchange import Json
 from .host.channel import Channel
@@ -51,9 +52,7 @@ from .serve import (
     BACKLOG,
     FAILED,
     LAST_WORDS,
-    LOOK,
     Stopping,
-    Watcher,
     announce,
     cannot_listen,
     loop_factory,
@@ -194,7 +193,7 @@ class Supervisor:
         watch: bool,
     ) -> None:
         self._initial = self._config = config
-        self._watcher = Watcher(config, load) if watch else None
+        self._watcher = FileWatcher(config, load) if watch else None
         self._load = load if self._watcher is None else self._watcher.load
         self._writer = writer
         self._doors = doors

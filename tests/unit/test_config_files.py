@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmproxy.config.schema import Config
-from llmproxy.serve import Watcher
+from llmproxy.config_files import FileWatcher
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def config(tmp_path: Path) -> Config:
 def test_a_change_is_told_once_when_it_has_come_to_rest(
     config: Config, tmp_path: Path, name: str
 ) -> None:
-    watcher = Watcher(config, lambda: config)
+    watcher = FileWatcher(config, lambda: config)
     told = [watcher.changed(config)]
 
     for text in ("new: a part", "new: a part and the rest"):
@@ -34,7 +34,7 @@ def test_a_change_is_told_once_when_it_has_come_to_rest(
 
 
 def test_what_was_read_meanwhile_is_no_change(config: Config, tmp_path: Path) -> None:
-    watcher = Watcher(config, lambda: config)
+    watcher = FileWatcher(config, lambda: config)
 
     (tmp_path / "secret").write_text("newer")
     watcher.load()
@@ -43,7 +43,7 @@ def test_what_was_read_meanwhile_is_no_change(config: Config, tmp_path: Path) ->
 
 
 def test_a_file_that_goes_and_comes_again_is_told_of_twice(config: Config, tmp_path: Path) -> None:
-    watcher = Watcher(config, lambda: config)
+    watcher = FileWatcher(config, lambda: config)
     secret = tmp_path / "secret"
 
     secret.unlink()
@@ -57,7 +57,7 @@ def test_a_file_that_goes_and_comes_again_is_told_of_twice(config: Config, tmp_p
 def test_a_configuration_that_comes_to_name_another_file_has_not_changed_by_that(
     config: Config, tmp_path: Path
 ) -> None:
-    watcher = Watcher(config, lambda: config)
+    watcher = FileWatcher(config, lambda: config)
     other = tmp_path / "other"
     other.write_text("old")
     changed = replace(config, secret_files=(str(other),))
