@@ -1,9 +1,17 @@
-"""Notices when a file changes that the configuration was read from: its own, or one of a secret."""
+"""
+Notices when a file changes that the configuration was read from: its own, or one of a secret.
+
+Theory of operation. What is known of a file is how it looked in the moment before it was read, so
+that no change falls between the reading and the first look at it: the reading itself goes through
+the watcher. When a configuration is refused, what was read of it, or tried, is watched as well: a
+key that was missing may still come.
+"""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeAlias
 
+from .config.load import ReadFile
 from .config.schema import Config
 
 LOOK = 1.0  # seconds between two looks at files that are watched
@@ -12,43 +20,44 @@ Look: TypeAlias = tuple[int, ...] | None
 
 
 class FileWatcher:
-    """Notices a change; to be asked every `LOOK`."""
+    """Notices a change of what was read with `load`; to be asked every `LOOK`."""
 
-    def __init__(self, config: Config, load: Callable[[], Config]) -> None:
-        self._load = load
-        self._known = self._seen = _look_at(_files(config))
+    def __init__(self, read: ReadFile) -> None:
+        self._read = read
+        self._known: dict[str, Look] = {}
+        self._seen: dict[str, Look] = {}
 
-    def load(self) -> Config:
-        """Read the configuration again: what its files look like now is known from now on."""
-        self._known = self._seen = _look_at(self._known)
-        return self._load()
+    def load(self, load: Callable[[ReadFile], Config]) -> Config:
+        """Give or raise what `load` does, which has to read files with what it is given."""
+        looks: dict[str, Look] = {}
 
-    def changed(self, config: Config) -> bool:
-        """
-        Say whether a file looks another than it was known to look, and the same at two looks.
+        def read(path: str) -> str:
+            looks.setdefault(path, _look_at(path))
+            return self._read(path)
 
-        Which files there are is up to the configuration, and may change with it.
-        """
-        last, self._seen = self._seen, _look_at(_files(config))
-        self._known = {path: self._known.get(path, look) for path, look in self._seen.items()}
-        if self._seen != last or self._seen == self._known:
+        try:
+            config = load(read)
+        except BaseException:
+            self._known = self._known | looks
+            raise
+        files = {config.source, *config.secret_files}  # certificates are read as well
+        self._known = {path: look for path, look in looks.items() if path in files}
+        return config
+
+    def changed(self) -> bool:
+        """Say whether a file looks another than when it was read, and the same at two looks."""
+        known, last = self._known, self._seen
+        self._seen = {path: _look_at(path) for path in known}
+        if self._seen != last or self._seen == known:
             return False
-        self._known = self._seen
+        known.update(self._seen)  # whatever has been read meanwhile is known better
         return True
 
 
-def _files(config: Config) -> tuple[str, ...]:
-    return config.source, *config.secret_files
-
-
-def _look_at(files: Iterable[str]) -> dict[str, Look]:
-    """Give what changes with each file: also when another is put in its place, or it goes."""
-    looks: dict[str, Look] = {}
-    for path in files:
-        try:
-            status = os.stat(path)  # noqa: PTH116  # pathlib's is the same with more words
-        except OSError:
-            looks[path] = None
-        else:
-            looks[path] = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    return looks
+def _look_at(path: str) -> Look:
+    """Give what changes with the file: also when another is put in its place, or it goes."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  # pathlib's is the same with more words
+    except (OSError, ValueError):  # ValueError: a path with a null
+        return None
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

@@ -6,7 +6,7 @@ lets requests under way end within `server.grace`; those that have not by then a
 their dialect. A second signal ends the grace at once, unless it is the first once more: `timeout` and
 some inits signal a process and then its group.
 
-Changing: SIGHUP, an operator's request, or with `watch` a change of a file has the configuration
+Changing: SIGHUP, an operator's request, or a change of a file that is watched has the configuration
 read again (`plan.Planner.reload`).
 
 This is the one process of a gateway that has one; where there are several workers, `supervisor` and
@@ -49,18 +49,17 @@ TAKEN = "another program listens there: stop it, or choose another port (--port)
 LARGEST_BLOCK = 31 * 2**20  # glibc ignores 32 MiB and more
 
 
-def run(config: Config, load: Callable[[], Config] | None = None, *, watch: bool = False) -> int:
+def run(
+    config: Config,
+    load: Callable[[], Config] | None = None,
+    watcher: FileWatcher | None = None,
+) -> int:
     """
     Serve until told to stop; gives the exit status: 0, or 1 when it cannot listen.
 
-    `load` reads the configuration again (see `create_app`). With `watch` it is called as well when
-    the file changes that the configuration came from, or one of its secrets'.
+    `load` reads the configuration again (see `create_app`); it is called as well when `watcher`,
+    through which it reads, notices a change.
     """
-    watcher = None
-    if watch:
-        assert load is not None
-        watcher = FileWatcher(config, load)
-        load = watcher.load
     app = create_app(config, load)
     writer = configure(config.logging.level, config.logging.format, sys.stderr)
     app[SERVICES].metrics.watch_log(writer.lost)
@@ -93,7 +92,7 @@ async def _serve(app: web.Application, config: Config, watcher: FileWatcher | No
         async with asyncio.TaskGroup() as tasks:
             helping = [tasks.create_task(_reloading(services, changed))]
             if watcher is not None:
-                helping.append(tasks.create_task(_watching(watcher, services, changed)))
+                helping.append(tasks.create_task(_watching(watcher, changed)))
             await stop.wait()
             for task in helping:
                 task.cancel()
@@ -150,11 +149,11 @@ async def _reloading(services: Services, changed: asyncio.Event) -> None:
         await services.reload()
 
 
-async def _watching(watcher: FileWatcher, services: Services, changed: asyncio.Event) -> None:
+async def _watching(watcher: FileWatcher, changed: asyncio.Event) -> None:
     """Say so when the files of the configuration have changed."""
     while True:
         await asyncio.sleep(LOOK)
-        if await asyncio.to_thread(watcher.changed, services.plan.config):
+        if await asyncio.to_thread(watcher.changed):
             changed.set()
 
 

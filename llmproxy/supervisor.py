@@ -134,13 +134,18 @@ class TooLong(BaseException):
     """The time for reading the configuration is over, or the gateway is to stop."""
 
 
-def run(config: Config, load: Callable[[], Config], *, workers: int, watch: bool = False) -> int:
+def run(
+    config: Config,
+    load: Callable[[], Config],
+    watcher: FileWatcher | None = None,
+    *,
+    workers: int,
+) -> int:
     """
     Serve with so many workers until told to stop; gives the exit status.
 
     It is 0, or 1 when the gateway cannot listen or no worker can start. `load` reads the
-    configuration again; with `watch` also when the file changes that it came from, or one of its
-    secrets'.
+    configuration again, also when `watcher`, through which it reads, notices a change.
     """
     log = config.logging
     level = logging.getLevelNamesMapping()[log.level.upper()]
@@ -149,7 +154,7 @@ def run(config: Config, load: Callable[[], Config], *, workers: int, watch: bool
     try:
         if not _open(doors, config):
             return FAILED
-        return Supervisor(config, load, writer, doors, workers=workers, watch=watch).run()
+        return Supervisor(config, load, watcher, writer, doors, workers=workers).run()
     finally:
         doors.close()
         writer.close()
@@ -186,15 +191,15 @@ class Supervisor:
         self,
         config: Config,
         load: Callable[[], Config],
+        watcher: FileWatcher | None,
         writer: DirectWriter,
         doors: Doors,
         *,
         workers: int,
-        watch: bool,
     ) -> None:
         self._initial = self._config = config
-        self._watcher = FileWatcher(config, load) if watch else None
-        self._load = load if self._watcher is None else self._watcher.load
+        self._load = load
+        self._watcher = watcher
         self._writer = writer
         self._doors = doors
         self._places = [Place() for _ in range(workers)]
@@ -524,7 +529,7 @@ class Supervisor:
         """Want a reload when the files of the configuration have changed."""
         if self._watcher is not None and now >= self._look_due:
             self._look_due = now + LOOK
-            self._reload_wanted |= self._watcher.changed(self._config)
+            self._reload_wanted |= self._watcher.changed()
 
     def _roll_on(self, now: float) -> None:
         """Begin a reload that is wanted, or take the one under way a step further."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..config.environment import from_environment
-from ..config.load import parse
+from ..config.load import ReadFile, parse
 from ..config.schema import Config
 from ..core.errors import ConfigError
 
@@ -18,27 +18,28 @@ def load(
     *,
     overrides: Mapping[str, Mapping[str, object]] | None = None,
     secrets: bool = True,
+    read: ReadFile | None = None,
 ) -> Config:
     """
     Give the configuration of `file`, else of $LLMPROXY_CONFIG, else of ./llmproxy.toml, else of
     the environment.
 
     Without `secrets` those that a file refers to need not be there, for verbs that use none.
+    `read` is what files are read with, in place of `read_file`.
     Raises ConfigError, each problem with the file's name before it.
     """
+    read = read or read_file
     asked = file or os.environ.get(VARIABLE) or None
     path = asked or USUAL
     try:
-        text = read_file(path)
+        text = read(path)
     except (OSError, ValueError) as error:  # ValueError: not UTF-8
         if asked is None and isinstance(error, FileNotFoundError):
             return from_environment(os.environ, overrides=overrides)
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError([f"{path}: cannot be read: {reason}"]) from error
     try:
-        return parse(
-            text, os.environ, read=read_file, source=path, overrides=overrides, secrets=secrets
-        )
+        return parse(text, os.environ, read=read, source=path, overrides=overrides, secrets=secrets)
     except ConfigError as error:
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from error
 

@@ -5,8 +5,10 @@ from functools import partial
 from signal import SIG_IGN, SIGHUP, signal
 
 from ..config.environment import SOURCE
+from ..config.schema import Config
+from ..config_files import FileWatcher
 from ..host.cores import cores
-from .configuration import load
+from .configuration import load, read_file
 from .verb import WRONG, Verb, add_config_argument, fail
 
 
@@ -67,20 +69,27 @@ def _run(options: argparse.Namespace) -> int:
         for table, values in given.items()
     }
     signal(SIGHUP, SIG_IGN)  # it asks for a reload, and there is nothing to reload yet
-    config = load(options.config, overrides=overrides)
+    watcher = FileWatcher(read_file) if options.watch else None
+
+    def loaded(file: str | None) -> Config:
+        if watcher is None:
+            return load(file, overrides=overrides)
+        return watcher.load(lambda read: load(file, overrides=overrides, read=read))
+
+    config = loaded(options.config)
     # a file that has gone must not be taken for none: the environment asks for no client keys
     file = None if config.source == SOURCE else config.source
     if options.watch and file is None:
         fail("serve", "--watch needs a configuration file")
         return WRONG
-    again = partial(load, file, overrides=overrides)
+    again = partial(loaded, file)
     if (workers := config.server.workers or cores()) > 1:
         from .. import supervisor
 
-        return supervisor.run(config, again, workers=workers, watch=options.watch)
+        return supervisor.run(config, again, watcher, workers=workers)
     from ..serve import run
 
-    return run(config, again, watch=options.watch)
+    return run(config, again, watcher)
 
 
 def _workers(text: str) -> int | str:

@@ -48,11 +48,11 @@ wildcard, the target `"openai/*"` asks for the name as the client gave it, and `
 puts what the name's `*` matched in its place.
 
 **Changes** take effect on SIGHUP, on `llmproxy reload`, or by themselves under `serve --watch`,
-which looks at the file and at those of its secrets: what is there is read and judged as a whole, and
-what is bad leaves the old configuration serving. Requests under way keep what they began with. What
-takes a restart is marked below; with several workers (`server.workers`) these are replaced one after
-another, and a restart is only for the addresses, the number of workers, and an `admin.key` that comes
-or goes.
+which looks at the file and at those of its secrets, also of a file that was refused: what is there is
+read and judged as a whole, and what is bad leaves the old configuration serving. Requests under way
+keep what they began with. What takes a restart is marked below; with several workers
+(`server.workers`) these are replaced one after another, and a restart is only for the addresses, the
+number of workers, and an `admin.key` that comes or goes.
 
 **Without a file**, each of `OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `GEMINI_API_KEY`,
 `GROQ_API_KEY`, `MISTRAL_API_KEY`, `DEEPSEEK_API_KEY`, `OPENROUTER_API_KEY`, `XAI_API_KEY` and

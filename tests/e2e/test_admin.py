@@ -110,6 +110,24 @@ targets = ["openai/gpt-4"]
     assert keys == ["Bearer sk-old", "Bearer sk-new"]
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_key_that_was_missing_is_used_once_it_is_there(
+    serve: Serve, openai: Provider, tmp_path: Path, workers: str
+) -> None:
+    openai.always = lambda _: openai_plain()
+    file = tmp_path / "key"
+    text = table(openai)
+    gateway = await serve(text, "--watch", "--workers", workers)
+
+    write(gateway, text.replace("env:OPENAI_KEY", f"file:{file}"))
+    await gateway.says("not reloaded.*cannot be read")
+    file.write_text("sk-new\n")
+    await gateway.says("configuration reloaded")
+    await gateway.chat()
+
+    assert openai.requests[-1].header("authorization") == "Bearer sk-new"
+
+
 async def test_options_of_the_command_win_over_a_reloaded_file_too(
     serve: Serve, openai: Provider
 ) -> None:

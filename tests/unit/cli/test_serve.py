@@ -14,7 +14,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """Return the configurations that were served; serving ends at once, with status 7."""
     configs: list[Config] = []
 
-    def run(config: Config, load: Callable[[], Config], *, watch: bool) -> int:
+    def run(config: Config, load: Callable[[], Config], watcher: object) -> int:
         configs.append(config)
         return 7
 
@@ -87,7 +87,7 @@ def test_several_workers_have_a_supervisor(
 ) -> None:
     supervised: list[int] = []
 
-    def run(config: Config, load: object, *, workers: int, watch: bool) -> int:
+    def run(config: Config, load: object, watcher: object, *, workers: int) -> int:
         supervised.append(workers)
         return 7
 
