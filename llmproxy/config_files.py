@@ -60,4 +60,5 @@ def _look_at(path: str) -> Look:
         status = os.stat(path)  # noqa: PTH116  # pathlib's is the same with more words
     except (OSError, ValueError):  # ValueError: a path with a null
         return None
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    moments = status.st_mtime_ns, status.st_ctime_ns  # the latter with owner and permissions
+    return status.st_dev, status.st_ino, status.st_size, *moments

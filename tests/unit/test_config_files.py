@@ -142,6 +142,14 @@ def test_a_refused_configuration_s_files_are_watched_until_one_is_read(
     assert read == [False] * 3
 
 
+def test_who_may_read_a_file_is_a_change_too(config: Config, tmp_path: Path) -> None:
+    watcher = watching(config)
+
+    (tmp_path / "secret").chmod(0o640)
+
+    assert looks(watcher) == [False, True, False]
+
+
 def test_a_path_that_can_be_none_is_a_file_that_is_not_there(config: Config) -> None:
     watcher = watching(config)
 
