@@ -66,6 +66,18 @@ def test_a_change_is_told_once_when_it_has_come_to_rest(
     assert told == [False, False, False, True, False, False]
 
 
+def test_a_file_that_never_rests_is_in_no_other_s_way(config: Config, tmp_path: Path) -> None:
+    watcher = watching(config)
+    (tmp_path / "secret").write_text("newer")
+
+    told = []
+    for text in ("new", "newer", "newest"):
+        (tmp_path / "llmproxy.toml").write_text(text)
+        told += looks(watcher, 1)
+
+    assert told == [False, True, False]
+
+
 def test_what_was_read_meanwhile_is_no_change(config: Config, tmp_path: Path) -> None:
     watcher = watching(config)
 
