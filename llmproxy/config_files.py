@@ -4,26 +4,32 @@ Notices when a file changes that the configuration was read from: its own, or on
 Theory of operation. What is known of a file is how it looked in the moment before it was read, so
 that no change falls between the reading and the first look at it: the reading itself goes through
 the watcher. When a configuration is refused, what was read of it, or tried, is watched as well: a
-key that was missing may still come.
+key that was missing may still come. And what took too long is not put in force, for nobody waited
+for it any more: it is as if it had not been read.
 """
 
 import os
+import time
 from collections.abc import Callable
 from typing import TypeAlias
 
 from .config.load import ReadFile
 from .config.schema import Config
+from .core.exchange import Clock
 
 LOOK = 1.0  # seconds between two looks at files that are watched
+PATIENCE = 30.0  # seconds for a configuration to be read
 
 Look: TypeAlias = tuple[int, ...] | None
+UNREAD: Look = ()  # how no file looks
 
 
 class FileWatcher:
     """Notices a change of what was read with `load`; to be asked every `LOOK`."""
 
-    def __init__(self, read: ReadFile) -> None:
+    def __init__(self, read: ReadFile, clock: Clock = time.monotonic) -> None:
         self._read = read
+        self._clock = clock
         self._known: dict[str, Look] = {}
         self._seen: dict[str, Look] = {}
 
@@ -35,13 +41,15 @@ class FileWatcher:
             looks.setdefault(path, _look_at(path))
             return self._read(path)
 
+        ends_by = self._clock() + PATIENCE
         try:
             config = load(read)
         except BaseException:
             self._known = self._known | looks
             raise
         files = {config.source, *config.secret_files}  # certificates are read as well
-        self._known = {path: look for path, look in looks.items() if path in files}
+        late = bool(self._known) and self._clock() >= ends_by  # the first is waited for
+        self._known = {path: UNREAD if late else looks[path] for path in files & looks.keys()}
         return config
 
     def changed(self) -> bool:

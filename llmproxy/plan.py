@@ -17,6 +17,7 @@ from functools import partial
 from .config.check import is_loopback
 from .config.diff import changes
 from .config.schema import Config, LimitsConfig, ProviderConfig
+from .config_files import PATIENCE
 from .core.errors import ConfigError
 from .core.exchange import HttpRequest, Target
 from .core.reply import Send
@@ -42,8 +43,6 @@ from .upstream.speak import Speaker
 from .upstream.through import Through
 
 logger = logging.getLogger(__name__)
-
-PATIENCE = 30.0  # seconds for a configuration to be read
 
 
 class Planner:

@@ -42,12 +42,12 @@ from types import FrameType
 from .app import new_mark
 from .config.diff import Change, changes
 from .config.schema import Config
-from .config_files import LOOK, FileWatcher
+from .config_files import LOOK, PATIENCE, FileWatcher
 from .core.errors import ConfigError
 from .core.exchange import Json
 from .host.channel import Channel
 from .host.memory import Host, Memory
-from .plan import PATIENCE, check_doors, tell_reload
+from .plan import check_doors, tell_reload
 from .serve import (
     BACKLOG,
     FAILED,

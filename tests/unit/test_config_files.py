@@ -8,8 +8,9 @@ import pytest
 
 from llmproxy.config.load import ReadFile
 from llmproxy.config.schema import Config
-from llmproxy.config_files import FileWatcher
+from llmproxy.config_files import PATIENCE, FileWatcher
 from llmproxy.core.errors import ConfigError
+from llmproxy.core.exchange import Clock
 
 
 @pytest.fixture
@@ -39,9 +40,9 @@ def reading(config: Config, *more: Path) -> Callable[[ReadFile], Config]:
     return load
 
 
-def watching(config: Config) -> FileWatcher:
+def watching(config: Config, clock: Clock = lambda: 0.0) -> FileWatcher:
     """Give what watches a configuration's files, which were read."""
-    watcher = FileWatcher(read_text)
+    watcher = FileWatcher(read_text, clock)
     watcher.load(reading(config))
     return watcher
 
@@ -160,6 +161,25 @@ def test_who_may_read_a_file_is_a_change_too(config: Config, tmp_path: Path) -> 
     (tmp_path / "secret").chmod(0o640)
 
     assert looks(watcher) == [False, True, False]
+
+
+def test_what_was_read_too_late_to_be_put_in_force_is_read_again(config: Config) -> None:
+    moments = iter([0.0, 0.0, PATIENCE - 1.0, 0.0, PATIENCE])
+    watcher = watching(config, lambda: next(moments))
+
+    told = []
+    for _ in range(2):
+        watcher.load(reading(config))
+        told.append(looks(watcher))
+
+    assert told == [[False] * 3, [True, False, False]]
+
+
+def test_the_first_reading_is_never_too_late(config: Config) -> None:
+    moments = iter([0.0, PATIENCE])
+    watcher = watching(config, lambda: next(moments))
+
+    assert looks(watcher) == [False] * 3
 
 
 def test_a_path_that_can_be_none_is_a_file_that_is_not_there(config: Config) -> None:
