@@ -1,15 +1,13 @@
 """`llmproxy serve`."""
 
 import argparse
+import os
 from functools import partial
-from signal import SIG_IGN, SIGHUP, signal
+from signal import SIG_IGN, SIGHUP, SIGINT, SIGTERM, signal
+from types import FrameType
 
-from ..config.environment import SOURCE
-from ..config.schema import Config
-from ..config_files import FileWatcher
 from ..host.cores import cores
-from .configuration import load, read_file
-from .verb import WRONG, Verb, add_config_argument, fail
+from .verb import GOOD, WRONG, Verb, add_config_argument, fail
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +53,15 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    signal(SIGHUP, SIG_IGN)  # it asks for a reload, and there is nothing to reload yet
+    for number in (SIGTERM, SIGINT):  # until whoever serves has its own way to stop
+        signal(number, _end)
+    # imports take time, in which a signal may come
+    from ..config.environment import SOURCE
+    from ..config.schema import Config
+    from ..config_files import FileWatcher
+    from .configuration import load, read_file
+
     given = {
         "server": {
             "host": options.host,
@@ -68,7 +75,6 @@ def _run(options: argparse.Namespace) -> int:
         table: {name: value for name, value in values.items() if value is not None}
         for table, values in given.items()
     }
-    signal(SIGHUP, SIG_IGN)  # it asks for a reload, and there is nothing to reload yet
     watcher = FileWatcher(read_file) if options.watch else None
 
     def loaded(file: str | None) -> Config:
@@ -90,6 +96,16 @@ def _run(options: argparse.Namespace) -> int:
     from ..serve import run
 
     return run(config, again, watcher)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """
+    End at once: nothing is served yet.
+
+    Left to the default a signal would be lost where this is the first process of a container: the
+    kernel does nothing to that one by itself.
+    """
+    os._exit(GOOD)
 
 
 def _workers(text: str) -> int | str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -141,6 +142,21 @@ async def test_an_idle_gateway_stops_at_once_with_0(
     assert not any("Traceback" in line for line in gateway.lines)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_to_stop_that_comes_during_the_start_ends_it_at_once_with_0(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    file = tmp_path / "gateway.toml"
+    os.mkfifo(file)
+    process = await begin("serve", "--config", str(file), cwd=tmp_path)
+
+    with await asyncio.to_thread(file.open, "w"):  # it reads, and waits for more
+        process.send_signal(number)
+        output, _ = await process.communicate()
+
+    assert (process.returncode, output) == (0, b"")
+
+
 async def test_when_the_grace_is_over_a_stream_is_told_so(serve: Serve, openai: Provider) -> None:
     openai.then(stream(*openai_events("a")[:2], End.HANG))
     gateway = await serve(one(openai, '\n[server]\ngrace = "200ms"\n'))
@@ -254,7 +270,15 @@ async def test_a_slow_reader_costs_no_memory(serve: Serve, openai: Provider) -> 
 
 async def run(*arguments: str, cwd: Path, **env: str) -> tuple[int, str]:
     """Run the command to its end; return its status and all it wrote."""
-    process = await asyncio.create_subprocess_exec(
+    process = await begin(*arguments, cwd=cwd, **env)
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+async def begin(*arguments: str, cwd: Path, **env: str) -> asyncio.subprocess.Process:
+    """Start the command; all it writes can be read from `stdout`."""
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "llmproxy",
@@ -264,9 +288,6 @@ async def run(*arguments: str, cwd: Path, **env: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

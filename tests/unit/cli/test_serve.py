@@ -1,12 +1,22 @@
 """`llmproxy serve`, up to the point where it serves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from signal import SIG_DFL, SIGHUP, SIGINT, SIGTERM, signal
 
 import pytest
 
 from llmproxy.cli import main
 from llmproxy.config.schema import Config
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """What the command does with signals ends with the test."""
+    former = {number: signal(number, SIG_DFL) for number in (SIGHUP, SIGINT, SIGTERM)}
+    yield
+    for number, handler in former.items():
+        signal(number, handler)
 
 
 @pytest.fixture
