@@ -452,7 +452,7 @@ class Supervisor:
         if not worker.leaving:
             worker.gone_by = float("inf")
         event(logger, logging.INFO, "worker ready", worker=worker.seat, pid=worker.pid)
-        if not self._listening and all(
+        if not (self._listening or self._stopping) and all(
             place.worker is not None and place.worker.ready for place in self._places
         ):
             self._listening = True

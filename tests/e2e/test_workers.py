@@ -104,6 +104,25 @@ async def test_signals_to_the_whole_group_let_streams_finish_and_end_with_0(
     await gone(*workers)
 
 
+async def test_a_signal_that_comes_while_workers_start_ends_them_with_0(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    held = "lambda config, post: (os.read(os.open('gate', os.O_RDONLY), 1), work(config, post))[1]"
+    before = f"import os, llmproxy.supervisor as s; work = s.work; s.work = {held}"
+    gateway = Command(tmp_path, MOCK, "--workers", "2", before=before)
+    starting = asyncio.ensure_future(gateway.__aenter__())
+
+    with await asyncio.to_thread(gate.open, "wb", 0) as opened:
+        gateway.signal(signal.SIGTERM)
+        await gateway.says("draining")
+        opened.write(b"12")
+        with pytest.raises(AssertionError, match="it ended"):
+            await starting
+
+    assert await gateway.exited() == 0
+    assert not any("Traceback" in line for line in gateway.lines)
+
+
 async def refusing(gateway: Command) -> None:
     """Return once nobody listens any more: each process closes its own end of the socket."""
     async with asyncio.timeout(20):
