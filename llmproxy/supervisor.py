@@ -248,13 +248,13 @@ class Supervisor:
         """Do what is due, and wait for the next thing to happen."""
         if not self._stopping:
             self._watch(now)
-            self._roll_on(now)
             for place in self._places:
                 if place.worker is None and now >= place.due:
                     place.worker = self._start(self._config)
                     if place.died and place.worker is not None:
                         place.died = False
                         self._attendance.restarted()
+            self._roll_on(now)
         self._feel_pulses(now)
         for worker in self._workers.values():
             if now >= worker.gone_by:
@@ -559,9 +559,13 @@ class Supervisor:
                 self._told(roll.result)
                 self._answer(roll.asked, roll.result)
             return
-        roll.place = old[0]
-        if now >= roll.place.due:
-            roll.starting = self._start(roll.config)  # None where all seats are taken: later
+        free = len(self._seats) - len(self._workers)
+        if free <= sum(place.worker is None for place in self._places):
+            return  # those come first, with what is then in force: later
+        for place in old:
+            if place.worker is not None and now >= place.due:
+                roll.place, roll.starting = place, self._start(roll.config)
+                return
 
     def _take_over(self, roll: Roll) -> None:
         place, worker = roll.place, roll.starting

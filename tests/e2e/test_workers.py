@@ -54,7 +54,9 @@ async def gone(*pids: int) -> None:
 async def streams(openai: Provider) -> AsyncIterator["Streams"]:
     """Streams of the provider that go on when they are told to."""
     async with AsyncExitStack() as stack:
-        yield Streams(openai, stack)
+        streams = Streams(openai, stack)
+        yield streams
+        streams.go.set()
 
 
 class Streams:
@@ -320,6 +322,28 @@ async def test_a_reload_of_what_has_not_changed_replaces_nobody(serve: Serve) ->
     assert processes(gateway) == workers
     numbers = await gateway.numbers()
     assert numbers.value("llm_config_reload_total", result="success") == 1
+
+
+async def test_a_worker_that_dies_gets_the_seat_that_a_reload_waits_for(
+    tmp_path: Path, serve: Serve, openai: Provider, streams: Streams
+) -> None:
+    few = "import llmproxy.supervisor; llmproxy.supervisor.SEATS = 1"  # as if others were leaving
+    (tmp_path / "sitecustomize.py").write_text(few)
+    text = one(openai)
+    gateway = await serve(text, "--workers", "2", PYTHONPATH=f"{tmp_path}:{ROOT}")
+    await streams.open(gateway, 8)  # who leaves takes its time
+    _, last = processes(gateway)
+
+    (gateway.folder / "gateway.toml").write_text(text + model("new", "openai/gpt-4"))
+    gateway.signal(signal.SIGHUP)
+    os.kill(last, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while not (await gateway.numbers()).value("llm_worker_restarts_total"):
+            pass
+        while (numbers := await gateway.numbers()).value("llm_workers", state="ready") != 2:
+            pass
+
+    assert numbers.value("llm_workers", state="leaving") == 0
 
 
 async def test_what_the_supervisor_says_waits_for_a_slow_reader_of_the_log(serve: Serve) -> None:
