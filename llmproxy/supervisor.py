@@ -7,7 +7,8 @@ what they say on their channels. It has no event loop and no thread, since it fo
 its loop looks at what is due, and nothing in it waits for a worker.
 
     worker    starting → ready → (leaving) → gone
-              one that is not ready in time, does not leave in time, or hangs is killed
+              one that is not ready in time, does not leave in time, or hangs is killed; time
+              counts in which the supervisor's own loop goes round
     place     has one worker that is starting or ready; who leaves has given its place up
     seat      a worker's number, free again once it is gone: there are more seats than places,
               since a worker that leaves may take its time
@@ -74,6 +75,7 @@ HOPELESS = 3  # deaths without any worker having become ready
 START_TIME = 30.0  # seconds until a worker has to be ready
 SLACK = 5.0  # seconds, over what a worker may take to leave
 HANGS = 20.0  # seconds for which a worker's event loop may stand still
+TURN = 1.0  # seconds that a turn of the loop waits at most, to look at the workers again
 STOPPING = frozenset({signal.SIGTERM, signal.SIGINT})
 HEARD = (*STOPPING, signal.SIGHUP, signal.SIGCHLD)
 
@@ -255,7 +257,7 @@ class Supervisor:
                         place.died = False
                         self._attendance.restarted()
             self._roll_on(now)
-        self._feel_pulses(now)
+        self._feel_pulses(now, self._passed(now))
         for worker in self._workers.values():
             if now >= worker.gone_by:
                 event(logger, logging.ERROR, "worker killed", worker=worker.seat, pid=worker.pid)
@@ -269,13 +271,20 @@ class Supervisor:
         self._writer.flush()
         self._hear()
 
-    def _feel_pulses(self, now: float) -> None:
+    def _passed(self, now: float) -> float:
         """
-        Have workers killed whose event loop has stood still for too long.
+        Give the seconds since the last turn that count; for the rest workers get more time.
 
-        Only time counts in which this loop went round: the whole gateway may have been suspended.
+        The whole gateway may have been suspended, or the loop have waited for a configuration.
         """
-        passed, self._turned = min(now - self._turned, LOOK), now
+        since, self._turned = now - self._turned, now
+        lost = max(0.0, since - TURN)
+        for worker in self._workers.values():
+            worker.gone_by += lost
+        return since - lost
+
+    def _feel_pulses(self, now: float, passed: float) -> None:
+        """Have workers killed whose event loop has stood still for too long."""
         for worker in self._workers.values():
             ticks = ticks_of(self._memory.seat(worker.seat).numbers)
             moved = ticks != worker.ticks or not worker.ready
@@ -305,11 +314,11 @@ class Supervisor:
             self._selector.unregister(self._writer)
 
     def _patience(self) -> float:
-        """Give the seconds until something is due; one at most, to look again for a free seat."""
+        """Give the seconds until something is due, or to look again for a free seat."""
         due = [worker.gone_by for worker in self._workers.values()]
         due += [place.due for place in self._places if place.worker is None or self._roll]
         now = time.monotonic()
-        return min(LOOK, *(one - now for one in due if one > now))
+        return min(TURN, *(one - now for one in due if one > now))
 
     # -- signals
 
