@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 is good, 1 failed at run time, 2 wrong usage or configuration, 130 interrupted by Ctrl-C.
     """
+    _open_closed()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _dispatch(arguments)
@@ -53,6 +54,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
+
+
+def _open_closed() -> None:
+    """
+    Have the standard streams that are closed go nowhere.
+
+    Python has None in their place, and the first connections would get their numbers, with whatever
+    some library writes there.
+    """
+    streams = {"stdin": "r", "stdout": "w", "stderr": "w"}
+    if all(getattr(sys, name) is not None for name in streams):
+        return
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < len(streams):  # the lowest that is free
+        pass
+    os.close(descriptor)
+    for number, (name, mode) in enumerate(streams.items()):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from llmproxy.serve import ONCE_MORE
 from llmproxy.testing.answers import event, openai_events, openai_plain
 from llmproxy.testing.provider import End, Provider, stream
 from tests.support.gateway import HELLO, ROOT, Command, keys, model, provider
-from tests.support.wire import Client, request
+from tests.support.wire import Client, get, request
 
 from .conftest import Serve
 
@@ -303,6 +304,34 @@ async def test_a_port_in_use_is_told_with_1_and_what_to_do(tmp_path: Path, worke
     assert port in output
     assert "--port" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"], ids=["stderr", "all"])
+async def test_it_serves_without_a_log_where_there_is_none(
+    tmp_path: Path, workers: str, closed: str
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "llmproxy", "serve", "--workers", workers, "--port", str(port)]
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", f'exec "$@" {closed}', "sh"),
+        *command,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+    )
+
+    answer = None
+    while answer is None and process.returncode is None:
+        with suppress(ConnectionError):
+            answer = await get(port, "/livez")
+    if answer is not None:
+        process.send_signal(signal.SIGTERM)
+
+    assert await process.wait() == 0
+    assert answer is not None
+    assert answer.status == 200
 
 
 @pytest.mark.parametrize(
