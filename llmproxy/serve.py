@@ -45,7 +45,7 @@ ONCE_MORE = 0.25  # seconds after a signal to stop, in which another is the same
 LAST_WORDS = 2.0  # seconds for in-stream errors to go out once the grace is over
 BACKLOG = 1024
 FAILED = 1  # the exit status
-TAKEN = "another program listens there: stop it, or choose another port (--port)"
+API_PORT, ADMIN_PORT = "server.port (--port)", "admin.port"
 LARGEST_BLOCK = 31 * 2**20  # glibc ignores 32 MiB and more
 
 
@@ -84,7 +84,7 @@ async def _serve(app: web.Application, config: Config, watcher: FileWatcher | No
     async with AsyncExitStack() as runners:
         runners.push_async_callback(runner.cleanup)
         await runner.setup()
-        site = await _listen(runner, config.server.host, config.server.port)
+        site = await _listen(runner, config.server.host, config.server.port, API_PORT)
         if site is None or not await _open_admin(services, config.admin, runners):
             return FAILED
         settle_memory()
@@ -105,13 +105,13 @@ async def _serve(app: web.Application, config: Config, watcher: FileWatcher | No
     return 0
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int) -> web.TCPSite | None:
+async def _listen(runner: web.AppRunner, host: str, port: int, option: str) -> web.TCPSite | None:
     """Listen, or say why it cannot be."""
     site = web.TCPSite(runner, host, port, backlog=BACKLOG)
     try:
         await site.start()
     except OSError as error:
-        cannot_listen(host, port, error)
+        cannot_listen(host, port, option, error)
         return None
     return site
 
@@ -123,7 +123,7 @@ async def _open_admin(services: Services, config: AdminConfig, runners: AsyncExi
     runner = admin_runner(services, config.key)
     runners.push_async_callback(runner.cleanup)
     await runner.setup()
-    if await _listen(runner, config.host, config.port) is None:
+    if await _listen(runner, config.host, config.port, ADMIN_PORT) is None:
         return False
     event(logger, logging.INFO, "admin", url=url_of(runner.addresses[0]))
     return True
@@ -211,15 +211,16 @@ def announce(url: str, config: Config, workers: int | None = None) -> None:
         event(logger, logging.WARNING, "configuration", warning=warning)
 
 
-def cannot_listen(host: str, port: int, error: OSError) -> None:
-    """Say why an address cannot be listened on."""
+def cannot_listen(host: str, port: int, option: str, error: OSError) -> None:
+    """Say why an address cannot be listened on whose port is the option's."""
+    taken = f"another program listens there: stop it, or choose another {option}"
     event(
         logger,
         logging.ERROR,
         "cannot listen",
         address=f"{host}:{port}",
         reason=error.strerror or str(error),
-        advice=TAKEN if error.errno == errno.EADDRINUSE else None,
+        advice=taken if error.errno == errno.EADDRINUSE else None,
     )
 
 

@@ -50,6 +50,8 @@ from .host.channel import Channel
 from .host.memory import Host, Memory
 from .plan import check_doors, tell_reload
 from .serve import (
+    ADMIN_PORT,
+    API_PORT,
     BACKLOG,
     FAILED,
     LAST_WORDS,
@@ -164,10 +166,10 @@ def run(
 
 def _open(doors: Doors, config: Config) -> bool:
     """Listen at all addresses; or say which of them cannot be."""
-    wanted = [(doors.api, config.server.host, config.server.port)]
+    wanted = [(doors.api, config.server.host, config.server.port, API_PORT)]
     if config.admin.key is not None:
-        wanted.append((doors.admin, config.admin.host, config.admin.port))
-    for opened, host, port in wanted:
+        wanted.append((doors.admin, config.admin.host, config.admin.port, ADMIN_PORT))
+    for opened, host, port, option in wanted:
         try:
             for family, kind, protocol, _, address in socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -181,7 +183,7 @@ def _open(doors: Doors, config: Config) -> bool:
                 door.listen(BACKLOG)
                 door.setblocking(False)
         except OSError as error:
-            cannot_listen(host, port, error)
+            cannot_listen(host, port, option, error)
             return False
     return True
 

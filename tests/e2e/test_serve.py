@@ -292,18 +292,49 @@ async def begin(*arguments: str, cwd: Path, **env: str) -> asyncio.subprocess.Pr
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_a_port_in_use_is_told_with_1_and_what_to_do(tmp_path: Path, workers: str) -> None:
+@pytest.mark.parametrize(
+    ("table", "option"), [("server", "server.port (--port)"), ("admin", "admin.port")]
+)
+async def test_a_port_in_use_is_told_with_1_and_what_to_do(
+    tmp_path: Path, workers: str, table: str, option: str
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = str(taken.getsockname()[1])
+        port = taken.getsockname()[1]
+        ports = {"server": 0, "admin": 0, table: port}
+        (tmp_path / "llmproxy.toml").write_text(f"""
+[server]
+port = {ports["server"]}
+[admin]
+key = "sk-operators-key"
+port = {ports["admin"]}
+[providers.mock]
+kind = "mock"
+""")
 
-        status, output = await run("serve", "--port", port, "--workers", workers, cwd=tmp_path)
+        status, output = await run("serve", "--workers", workers, cwd=tmp_path)
 
     assert status == 1
-    assert port in output
-    assert "--port" in output
+    (told,) = [json.loads(line) for line in output.splitlines() if "cannot listen" in line]
+    assert told["address"] == f"127.0.0.1:{port}"
+    assert told["advice"].endswith(f"choose another {option}")
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_of_an_address_that_is_not_ours_nobody_is_said_to_listen_there(
+    tmp_path: Path, workers: str
+) -> None:
+    host = "192.0.2.1"  # of RFC 5737
+    where = ("--host", host, "--allow-anonymous", "--workers", workers)
+
+    status, output = await run("serve", *where, cwd=tmp_path)
+
+    assert status == 1
+    assert "cannot listen" in output
+    assert host in output
+    assert "advice" not in output
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
