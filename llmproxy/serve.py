@@ -75,7 +75,7 @@ def run(
 async def _serve(app: web.Application, config: Config, watcher: FileWatcher | None) -> int:
     stop, hurry, changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    stopping = Stopping()
+    stopping = StopSignals()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stopping, stop, hurry)
     loop.add_signal_handler(signal.SIGHUP, changed.set)
@@ -157,13 +157,13 @@ async def _watching(watcher: FileWatcher, changed: asyncio.Event) -> None:
             changed.set()
 
 
-def _on_signal(stopping: "Stopping", stop: asyncio.Event, hurry: asyncio.Event) -> None:
+def _on_signal(stopping: "StopSignals", stop: asyncio.Event, hurry: asyncio.Event) -> None:
     if stopping.hurries(time.monotonic()):
         hurry.set()
     stop.set()
 
 
-class Stopping:
+class StopSignals:
     """What signals to stop mean."""
 
     def __init__(self) -> None:

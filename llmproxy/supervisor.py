@@ -55,7 +55,7 @@ from .serve import (
     BACKLOG,
     FAILED,
     LAST_WORDS,
-    Stopping,
+    StopSignals,
     announce,
     cannot_listen,
     loop_factory,
@@ -213,7 +213,7 @@ class Supervisor:
         self._attendance = Attendance(Host(self._memory, len(self._seats)))
         self._via = new_mark()
         self._stopping = False
-        self._stops = Stopping()
+        self._stops = StopSignals()
         self._listening = False
         self._served = False  # some worker was ready once
         self._deaths = 0  # before that
