@@ -1,5 +1,6 @@
 """When a worker's time is over."""
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -8,14 +9,15 @@ import pytest
 from llmproxy.config.schema import Config
 from llmproxy.host.channel import Channel
 from llmproxy.supervisor import TURN, Doors, Supervisor, Worker
-from llmproxy.telemetry.log import DirectWriter, json_line
+from llmproxy.telemetry.log import json_line
+from llmproxy.telemetry.writers import DirectWriter
 
 
 @pytest.fixture
 def supervisor() -> Iterator[Supervisor]:
     """A supervisor that has not begun."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
-    writer = DirectWriter(descriptor, json_line)
+    writer = DirectWriter(descriptor, json_line, logging.INFO)
     made = Supervisor(Config(), Config, None, writer, Doors(), workers=1)
     yield made
     writer.close()
