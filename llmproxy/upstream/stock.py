@@ -168,7 +168,9 @@ class StockWire(ResponseHandler):
         return super().should_close or self._backlog()
 
     def _backlog(self) -> bool:
-        return self.transport is not None and self.transport.get_write_buffer_size() > 0
+        if self.transport is None or not self.used:  # uvloop counts the end of a TLS handshake too
+            return False
+        return self.transport.get_write_buffer_size() > 0
 
     def data_received(self, data: bytes) -> None:
         if data:

@@ -18,6 +18,7 @@ from llmproxy.core.errors import (
 )
 from llmproxy.core.exchange import HttpRequest
 from llmproxy.testing.provider import LAST_CHUNK, End, Move, Pause, Provider, answer, chunk, head
+from llmproxy.upstream.client import Client, open_upstream
 from llmproxy.upstream.send import WIRE_ERRORS, Upstream
 
 from .conftest import Ask, Reach, lost, whole
@@ -301,6 +302,24 @@ async def test_a_connection_with_tls_carries_one_request_after_another(
 
     assert answers == [b"x" * 1_000_000] * 3
     assert secret.connections == 1
+
+
+def test_a_connection_with_tls_carries_requests_on_uvloop_too(client: Client) -> None:
+    async def run() -> list[bytes]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CA, TLS / "loopback.key")
+        config = ProviderConfig(kind="openai", ca_file=CA)
+        upstream = open_upstream("first", config, client, asyncio.get_running_loop())
+        async with Provider(tls=context) as secret:
+            secret.then(answer(b"a"), answer(b"b"))
+            answers = [await whole(await upstream.send(to(secret))) for _ in range(2)]
+            await upstream.close()
+        assert secret.connections == 1
+        return answers
+
+    loop = pytest.importorskip("uvloop").new_event_loop
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(run()) == [b"a", b"b"]
 
 
 async def test_an_untrusted_certificate_is_told_and_nothing_sent(
