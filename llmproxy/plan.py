@@ -34,11 +34,11 @@ from .resilience.rotate import rotate
 from .routing.table import RouteTable
 from .server.services import Line, Plan, Reloaded, Services
 from .telemetry.log import event
+from .upstream.base import Upstream
 from .upstream.catalog import Catalog
 from .upstream.client import choose, open_upstream
 from .upstream.mock import MockUpstream
 from .upstream.realtime import RealtimeSpeaker
-from .upstream.send import Upstream
 from .upstream.speak import Speaker
 from .upstream.through import Through
 

@@ -43,6 +43,7 @@ TOGETHER = {
     "providers/mock.py": "unit/upstream/test_mock.py",
     "providers/registry.py": "integration/test_requests.py",
     "resilience/attempt.py": "integration/test_resilience.py",
+    "upstream/base.py": "unit/upstream/test_both_clients.py",
     "resilience/rotate.py": "integration/test_keys.py",
     "resilience/layer.py": "integration/test_ways_out.py",
     "server/explain.py": "e2e/test_admin.py",

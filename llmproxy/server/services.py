@@ -19,8 +19,8 @@ from ..resilience.watch import Watches
 from ..routing.table import RouteTable
 from ..telemetry.log import RequestLog
 from ..telemetry.metrics.record import Metrics
+from ..upstream.base import Upstream
 from ..upstream.catalog import Catalog
-from ..upstream.send import Upstream
 from .lifecycle import Lifecycle
 from .pulse import Pulse
 

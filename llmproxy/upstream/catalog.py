@@ -9,7 +9,7 @@ import orjson
 
 from ..core.errors import UpstreamError
 from ..core.exchange import Clock, HttpRequest
-from .send import WIRE_ERRORS, Upstream
+from .base import WIRE_ERRORS, Upstream
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from typing import Literal, TypeAlias
 import aiohttp
 
 from ..config.schema import ProviderConfig, UpstreamConfig
+from .base import Upstream
 from .pool import open_session
-from .send import HttpUpstream, Upstream
+from .send import LeanUpstream
 from .stock import StockUpstream
 
 logger = logging.getLogger(__name__)
@@ -51,5 +52,5 @@ def open_upstream(
 ) -> Upstream:
     """Open the way to a provider; whoever opens it closes it."""
     if client == "lean":
-        return HttpUpstream(name, config, open_session(config, loop))
+        return LeanUpstream(name, config, open_session(config, loop))
     return StockUpstream(name, config, loop)

@@ -32,11 +32,9 @@ from ..core.exchange import REQUEST_ID, HttpRequest
 from ..core.headers import SharedHeaders
 from ..core.reply import Flow, Sink
 from ..framing.http_head import fields_of, text_of
+from .base import HEAD_LINE, MOST_INTERIM, READ_BUFFER
 from .unread import spare, unread
 
-READ_BUFFER = 65536  # reading stops at twice this
-HEAD_LINE = 16384
-MOST_INTERIM = 16
 TLS_SLICE = 65536
 APART = 65536
 LARGE_CHUNK = 16384  # with its frame; what is larger is not copied to find out

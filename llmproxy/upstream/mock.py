@@ -17,7 +17,7 @@ import orjson
 
 from ..config.schema import MockConfig
 from ..core.exchange import HttpRequest, Json
-from .send import Answer
+from .base import Answer
 
 TEXT = "This answer comes from the mock provider of llmproxy and costs nothing."
 MOST_CHOICES = 128  # as at OpenAI

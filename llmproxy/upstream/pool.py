@@ -16,6 +16,7 @@ from aiohttp import ClientRequest, ClientTimeout, TCPConnector
 from aiohttp.client_proto import ResponseHandler
 
 from ..config.schema import ProviderConfig
+from .base import tls_context
 from .lean import Wire
 
 KEEP_ALIVE = 30.0
@@ -107,12 +108,3 @@ def open_session(config: ProviderConfig, loop: asyncio.AbstractEventLoop) -> aio
     )
     session._retry_connection = False  # noqa: SLF001  # a repeat is an attempt, and `retry`'s business
     return session
-
-
-def tls_context(config: ProviderConfig) -> ssl.SSLContext | bool:
-    """Give what certificates are judged by: the system's authorities, and those of `ca_file`."""
-    if config.ca_file is None:
-        return True
-    context = ssl.create_default_context()
-    context.load_verify_locations(cafile=config.ca_file)
-    return context

@@ -30,9 +30,8 @@ from ..dialects.openai_chat.wire import DIALECT
 from ..dialects.realtime import SUBPROTOCOLS, names_account, with_model
 from ..framing.websocket import accept
 from ..providers.base import Provider, returned
-from .send import WIRE_ERRORS, HttpUpstream, Upstream
+from .base import WIRE_ERRORS, Upgrading, Upstream
 from .speak import ERROR_BODY, ERROR_PATIENCE, excuse, masked
-from .stock import StockUpstream
 from .websocket import Socket
 
 VERSION = "/v1"  # begins our paths; a provider's base URL has its own
@@ -105,7 +104,7 @@ class RealtimeSpeaker:
         assert request is not None
         assert watch is not None
         assert exchange.route is not None
-        assert isinstance(self._upstream, HttpUpstream | StockUpstream)
+        assert isinstance(self._upstream, Upgrading)
         name = self._provider.name
         timeouts = exchange.route.timeouts[name]
         key = base64.b64encode(os.urandom(16)).decode()

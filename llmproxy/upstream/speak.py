@@ -24,7 +24,7 @@ from ..dialects.registry import DIALECTS, estimate, translator, word
 from ..dialects.registry import reader as plain_reader
 from ..dialects.translator import Reader, Translator
 from ..providers.base import Provider, returned
-from .send import WIRE_ERRORS, Answer, Upstream, broke_off
+from .base import WIRE_ERRORS, Answer, Upstream, broke_off
 
 COLLECTED = 256 * 1024
 ERROR_BODY = 64 * 1024

@@ -33,9 +33,7 @@ from ..config.schema import ProviderConfig
 from ..core.errors import LLMProxyError
 from ..core.exchange import HttpRequest, Upload
 from ..framing.http_head import fields_of
-from .lean import HEAD_LINE, MOST_INTERIM, READ_BUFFER
-from .pool import tls_context
-from .send import LOST, WIRE_ERRORS, ours
+from .base import HEAD_LINE, LOST, MOST_INTERIM, READ_BUFFER, WIRE_ERRORS, ours, tls_context
 
 IDLE = 12.0  # seconds; aiohttp looks once in that time, so that it may become twice as long
 SLICE = 65536  # bytes of a request that aiohttp writes before it waits for the provider
@@ -276,7 +274,7 @@ class StockUpstream:
         self._session._retry_connection = False  # noqa: SLF001  # the repeat is ours
 
     async def send(self, request: HttpRequest, connect: float | None = None) -> StockAnswer:
-        """Send, and wait for the answer's head; see `HttpUpstream.send`."""
+        """Send, and wait for the answer's head; see `LeanUpstream.send`."""
         fields_of(request.fields)  # refuses line breaks
         trial = Trial(new=request.once)
         connected = ClientTimeout(total=None, connect=connect)
@@ -302,7 +300,6 @@ class StockUpstream:
         return answer
 
     async def upgrade(self, request: HttpRequest) -> ClientResponse:
-        """Ask for another protocol; see `HttpUpstream.upgrade`."""
         try:
             return await self._ask(Trial(new=True), request, NO_LIMIT, until_eof=False)
         except WIRE_ERRORS as error:

@@ -27,7 +27,7 @@ from ..core.errors import (
 from ..core.exchange import Clock, Exchange, HttpRequest, Passing, Target, Timeouts, Upload
 from ..core.reply import Reply, Send
 from ..providers.base import RETURNED_OF_BODIES, Provider, returned
-from .send import WIRE_ERRORS, Answer, Upstream, broke_off
+from .base import WIRE_ERRORS, Answer, Upstream, broke_off
 from .speak import COLLECTED, NO_HEADERS, collect, error_body, excuse, is_json, masked, send_within
 
 ERROR_BODY = 1024 * 1024

@@ -37,8 +37,8 @@ from aiohttp.streams import EofStream
 
 from ..core.session import LOST, NO_CODE, End
 from ..timer import Timer
+from .base import READ_BUFFER
 
-READ_BUFFER = 65536  # reading stops at twice this
 LARGEST_REASON = 123  # bytes
 LARGEST_HEAD = 14  # bytes of a frame
 MUCH = 65536  # bytes in one read

@@ -6,7 +6,7 @@ import pytest
 from llmproxy.server.services import SERVICES
 from llmproxy.testing.answers import openai_plain
 from llmproxy.testing.provider import Provider
-from llmproxy.upstream.send import HttpUpstream
+from llmproxy.upstream.send import LeanUpstream
 from llmproxy.upstream.stock import StockUpstream
 from tests.support.gateway import Gateway, model, provider
 
@@ -22,7 +22,7 @@ def way(gateway: Gateway) -> object:
     return gateway.app[SERVICES].plan.lines["first"].upstream
 
 
-@pytest.mark.parametrize(("client", "kind"), [("lean", HttpUpstream), ("stock", StockUpstream)])
+@pytest.mark.parametrize(("client", "kind"), [("lean", LeanUpstream), ("stock", StockUpstream)])
 async def test_the_client_that_is_set_asks(
     start: Start, first: Provider, client: str, kind: type
 ) -> None:
@@ -62,5 +62,5 @@ async def test_a_reload_does_not_change_the_client_and_says_so(
 
     reloaded = await gateway.reload(by("stock", first))
 
-    assert isinstance(way(gateway), HttpUpstream)
+    assert isinstance(way(gateway), LeanUpstream)
     assert any("upstream.client" in one for one in reloaded.at_start)

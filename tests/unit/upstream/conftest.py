@@ -11,9 +11,9 @@ import pytest
 from llmproxy.config.schema import ProviderConfig
 from llmproxy.core.exchange import HttpRequest
 from llmproxy.testing.provider import Provider
+from llmproxy.upstream.base import Answer, Upstream
 from llmproxy.upstream.client import Client, open_upstream
 from llmproxy.upstream.lean import LeanAnswer
-from llmproxy.upstream.send import Answer, Upstream
 from llmproxy.upstream.stock import StockAnswer
 
 Ask: TypeAlias = Callable[[], HttpRequest]

@@ -18,8 +18,8 @@ from llmproxy.core.errors import (
 )
 from llmproxy.core.exchange import HttpRequest
 from llmproxy.testing.provider import LAST_CHUNK, End, Move, Pause, Provider, answer, chunk, head
+from llmproxy.upstream.base import WIRE_ERRORS, Upstream
 from llmproxy.upstream.client import Client, open_upstream
-from llmproxy.upstream.send import WIRE_ERRORS, Upstream
 
 from .conftest import Ask, Reach, lost, whole
 

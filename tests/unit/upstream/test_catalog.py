@@ -7,8 +7,8 @@ import pytest
 
 from llmproxy.core.errors import UpstreamConnectError
 from llmproxy.core.exchange import HttpRequest
+from llmproxy.upstream.base import Answer
 from llmproxy.upstream.catalog import KEPT, KEPT_FAILURE, Catalog
-from llmproxy.upstream.send import Answer
 
 REQUEST = HttpRequest(method="GET", url="http://a/models", headers={}, body=b"")
 LIST = b'{"data": [{"id": "m1"}, {"id": "m2"}, {"no": "id"}]}'

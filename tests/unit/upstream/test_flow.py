@@ -9,9 +9,8 @@ from llmproxy.config.schema import ProviderConfig
 from llmproxy.core.errors import UpstreamProtocolError
 from llmproxy.core.reply import Flow
 from llmproxy.testing.provider import LAST_CHUNK, End, Provider, answer, chunk, head
+from llmproxy.upstream.base import READ_BUFFER, WIRE_ERRORS, Answer, Upstream
 from llmproxy.upstream.client import Client
-from llmproxy.upstream.lean import READ_BUFFER
-from llmproxy.upstream.send import WIRE_ERRORS, Answer, Upstream
 
 from .conftest import Ask, Reach, whole
 

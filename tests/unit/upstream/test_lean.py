@@ -10,8 +10,7 @@ import pytest
 from llmproxy.core.errors import UpstreamProtocolError
 from llmproxy.core.exchange import HttpRequest
 from llmproxy.testing.provider import LAST_CHUNK, End, Provider, answer, chunk, head, stream
-from llmproxy.upstream.lean import READ_BUFFER
-from llmproxy.upstream.send import WIRE_ERRORS, Upstream
+from llmproxy.upstream.base import READ_BUFFER, WIRE_ERRORS, Upstream
 
 from .conftest import Ask, lost, whole
 

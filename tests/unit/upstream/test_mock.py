@@ -9,8 +9,8 @@ import pytest
 from llmproxy.config.schema import MockConfig
 from llmproxy.core.exchange import HttpRequest
 from llmproxy.framing.sse import parse_events
+from llmproxy.upstream.base import Answer
 from llmproxy.upstream.mock import MockUpstream
-from llmproxy.upstream.send import Answer
 
 DIALECTS = ["openai_chat", "anthropic_messages"]
 

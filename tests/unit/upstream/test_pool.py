@@ -10,9 +10,10 @@ from aiohttp import ClientTimeout
 
 from llmproxy.config.schema import ProviderConfig
 from llmproxy.testing.provider import End, Move, Provider, answer, chunk, hang, head, stream
+from llmproxy.upstream.base import Upstream
 from llmproxy.upstream.lean import Wire
 from llmproxy.upstream.pool import Pool, open_session
-from llmproxy.upstream.send import HttpUpstream, Upstream
+from llmproxy.upstream.send import LeanUpstream
 
 from .conftest import Ask, lost, whole
 
@@ -33,9 +34,9 @@ def pool(session: aiohttp.ClientSession) -> Pool:
 
 
 @pytest.fixture
-def lean(session: aiohttp.ClientSession) -> HttpUpstream:
+def lean(session: aiohttp.ClientSession) -> LeanUpstream:
     """A way to the provider over that pool."""
-    return HttpUpstream("first", ProviderConfig(kind="openai"), session)
+    return LeanUpstream("first", ProviderConfig(kind="openai"), session)
 
 
 async def test_a_connection_whose_answer_was_read_carries_the_next_request(
@@ -64,7 +65,7 @@ async def test_a_connection_whose_answer_is_being_read_carries_no_other_request(
 
 
 async def test_the_connection_used_last_is_used_first(
-    provider: Provider, lean: HttpUpstream, asked: Ask
+    provider: Provider, lean: LeanUpstream, asked: Ask
 ) -> None:
     go = asyncio.Event()
     provider.then(stream(b"a", go), answer({}), answer({}))
@@ -146,7 +147,7 @@ async def test_two_answers_in_one_piece_cost_the_connection(
 
 
 async def test_a_server_that_speaks_before_it_is_asked_is_not_believed(
-    provider: Provider, lean: HttpUpstream, asked: Ask, pool: Pool
+    provider: Provider, lean: LeanUpstream, asked: Ask, pool: Pool
 ) -> None:
     lease = await pool.connect(lean._where(asked()), [], ClientTimeout())
     wire = lease.protocol
@@ -167,7 +168,7 @@ async def test_a_connection_idle_for_too_long_is_closed(provider: Provider, aske
     loop = asyncio.get_running_loop()
     pool = Pool(context=True, loop=loop, keep_alive=0.01)
     async with aiohttp.ClientSession(connector=pool) as session:
-        upstream = HttpUpstream("first", ProviderConfig(kind="openai"), session)
+        upstream = LeanUpstream("first", ProviderConfig(kind="openai"), session)
 
         await whole(await upstream.send(asked()))
         await provider.idle()
@@ -177,7 +178,7 @@ async def test_a_connection_idle_for_too_long_is_closed(provider: Provider, aske
 
 
 async def test_only_what_is_idle_for_too_long_is_closed_and_the_rest_in_its_time(
-    provider: Provider, lean: HttpUpstream, asked: Ask, pool: Pool
+    provider: Provider, lean: LeanUpstream, asked: Ask, pool: Pool
 ) -> None:
     provider.always = lambda _: answer({})
     await asyncio.gather(*(lean.send(asked()) for _ in range(2)))
@@ -201,7 +202,7 @@ UNENDED = {
 async def test_the_session_closes_idle_and_busy_connections_and_leaves_no_timer(
     provider: Provider,
     asked: Ask,
-    lean: HttpUpstream,
+    lean: LeanUpstream,
     session: aiohttp.ClientSession,
     unended: list[Move],
 ) -> None:

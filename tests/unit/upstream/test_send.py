@@ -15,7 +15,7 @@ from llmproxy.config.schema import ProviderConfig
 from llmproxy.core.errors import InvalidRequest, UpstreamConnectError, UpstreamProtocolError
 from llmproxy.core.exchange import HttpRequest
 from llmproxy.testing.provider import End, Move, Provider, answer, close, head, reset
-from llmproxy.upstream.send import Upstream, ours
+from llmproxy.upstream.base import Upstream, ours
 
 from .conftest import Ask, Reach, whole
 

@@ -18,8 +18,8 @@ from llmproxy.core.errors import UpstreamConnectError
 from llmproxy.core.exchange import HttpRequest
 from llmproxy.testing.provider import End, Move, Provider, answer, chunk, head
 from llmproxy.upstream import stock
+from llmproxy.upstream.base import WIRE_ERRORS
 from llmproxy.upstream.client import Client
-from llmproxy.upstream.send import WIRE_ERRORS
 from llmproxy.upstream.stock import StockPool, StockUpstream
 
 from .conftest import Ask, Reach, lost, whole

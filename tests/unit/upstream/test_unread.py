@@ -11,8 +11,8 @@ import pytest
 from llmproxy.config.schema import ProviderConfig
 from llmproxy.core.exchange import HttpRequest
 from llmproxy.testing.provider import head
+from llmproxy.upstream.base import Upstream
 from llmproxy.upstream.client import Client, open_upstream
-from llmproxy.upstream.send import Upstream
 
 from .conftest import lost, whole
 
