@@ -9,13 +9,15 @@ names, so that another version of aiohttp finds them at work, too:
   request that died on a kept one and was not heard is repeated;
 - what comes on an idle connection, or beside an answer, was not asked for and costs the connection;
 - a connection that did not take its whole request is not kept, and not closed in order either;
-- what came before a cut is given before the cut is told, and a reset is not the end of a body.
+- what came before a cut is given before the cut is told, and a reset is not the end of a body;
+- an answer is read also where the request could not be sent whole (`unread.py`).
 
 Where aiohttp's connector no longer makes the protocol that it is told to (a private name), all that
 is unknown: then no connection is kept, and no request repeated.
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -34,6 +36,7 @@ from ..core.errors import LLMProxyError
 from ..core.exchange import HttpRequest, Upload
 from ..framing.http_head import fields_of
 from .base import HEAD_LINE, LOST, MOST_INTERIM, READ_BUFFER, WIRE_ERRORS, ours, tls_context
+from .unread import spare, unread
 
 IDLE = 12.0  # seconds; aiohttp looks once in that time, so that it may become twice as long
 SLICE = 65536  # bytes of a request that aiohttp writes before it waits for the provider
@@ -44,10 +47,11 @@ NO_LIMIT = ClientTimeout(total=None)
 class Trial:
     """A request on its way through aiohttp, and what becomes known of its connection."""
 
-    __slots__ = ("asked", "kept", "new", "wire")
+    __slots__ = ("asked", "kept", "large", "new", "wire")
 
-    def __init__(self, *, new: bool) -> None:
+    def __init__(self, *, new: bool, large: bool = False) -> None:
         self.new = new  # it must have a new connection
+        self.large = large  # it is sent in parts
         self.asked = False  # it has a connection
         self.kept = False  # which had been kept
         self.wire: StockWire | None = None
@@ -95,7 +99,7 @@ class StockAnswer:
 
     def lost(self, *, cut: bool) -> None:
         """Hold what has come: the connection is lost, and aiohttp will give nothing any more."""
-        if self._lost:  # to what is no HTTP, and now it is closed
+        if self._lost or self._content.is_eof():  # lost to what is no HTTP; or all is there
             return
         self._lost, self._cut = True, cut
         try:
@@ -146,9 +150,15 @@ class StockWire(ResponseHandler):
         self.answer: StockAnswer | None = None
         self._interim = 0
         self._parsing = False
+        self._lost = False
+        self._spare: int | None = None  # a second descriptor, see `unread`
 
-    def leased(self, lease: Connection) -> None:
+    def leased(self, lease: Connection, *, large: bool) -> None:
         """Serve a request from now on, until the lease ends."""
+        transport = self.transport
+        if large and self._spare is None and transport is not None:
+            tls = transport.get_extra_info("sslcontext") is not None
+            self._spare = spare(transport) if tls else None
         self.used = True
         self.idle = self.heard = False
         self._interim = 0
@@ -209,7 +219,22 @@ class StockWire(ResponseHandler):
         if self._interim < MOST_INTERIM:
             super().feed_data(data, size)
 
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Leave it to the connection's loss, which follows, to tell that the request was not sent."""
+        if self._lost or not isinstance(exc, aiohttp.ClientOSError):
+            super().set_exception(exc, *cause)
+
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._lost = True
+        if isinstance(exc, ConnectionError) and self.transport is not None:
+            self.force_close()
+            for data in unread(self.transport, self._spare):
+                if self.idle:
+                    break
+                self.data_received(data)
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
         if self.answer is not None:
             # an end by ourselves is none of the body's either
             self.answer.lost(cut=exc is not None or self.transport is None)
@@ -243,7 +268,7 @@ class StockPool(TCPConnector):
                 return lease
             if not (wire.should_close or (wire.used and trial.new)):
                 trial.wire, trial.kept = wire, wire.used
-                wire.leased(lease)
+                wire.leased(lease, large=trial.large)
                 return lease
             lease.close()
             if not wire.used:  # it spoke before it was asked
@@ -276,7 +301,8 @@ class StockUpstream:
     async def send(self, request: HttpRequest, connect: float | None = None) -> StockAnswer:
         """Send, and wait for the answer's head; see `LeanUpstream.send`."""
         fields_of(request.fields)  # refuses line breaks
-        trial = Trial(new=request.once)
+        large = _is_large(request)
+        trial = Trial(new=request.once, large=large)
         connected = ClientTimeout(total=None, connect=connect)
         try:
             try:
@@ -284,7 +310,7 @@ class StockUpstream:
             except LOST:
                 if not trial.may_be_repeated():
                     raise
-                trial = Trial(new=True)
+                trial = Trial(new=True, large=large)
                 response = await self._ask(trial, request, connected)
         except WIRE_ERRORS as error:
             failure = ours(self._provider, error)
@@ -358,9 +384,13 @@ class _Parts:
         return data
 
 
+def _is_large(request: HttpRequest) -> bool:
+    return request.upload is not None or len(request.body) > SLICE
+
+
 def _data(request: HttpRequest) -> bytes | _Parts | None:
     """Give the body; parts of it where it is large, which aiohttp would warn of."""
-    if request.upload is not None or len(request.body) > SLICE:
+    if _is_large(request):
         return _Parts(request.body, request.upload)
     return request.body or None
 

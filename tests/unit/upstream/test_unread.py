@@ -14,7 +14,7 @@ from llmproxy.testing.provider import head
 from llmproxy.upstream.base import Upstream
 from llmproxy.upstream.client import Client, open_upstream
 
-from .conftest import lost, whole
+from .conftest import whole
 
 TLS = Path(__file__).parents[2] / "support" / "tls"
 CA = str(TLS / "loopback.pem")
@@ -22,12 +22,6 @@ REFUSAL = head(413, [("content-length", "5")]) + b"large"
 ROUNDS = 5
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
-
-
-@pytest.fixture
-def client() -> Client:
-    """The client that reads on."""
-    return "lean"
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -96,7 +90,6 @@ async def refused_upload(upstream: Upstream, listener: socket.socket, scheme: st
     assert answered.status == 413
     assert await whole(answered) == b"large"
     answered.close()
-    await lost(answered)
 
 
 async def refused_body(upstream: Upstream, listener: socket.socket, scheme: str) -> None:
@@ -108,7 +101,6 @@ async def refused_body(upstream: Upstream, listener: socket.socket, scheme: str)
     assert answered.status == 413
     assert await whole(answered) == b"large"
     answered.close()
-    await lost(answered)
     await refusing
 
 
@@ -123,6 +115,7 @@ def test_a_refusal_of_what_has_not_come_whole_is_read_though_sending_failed(
             for _ in range(ROUNDS):
                 await refused(upstream, listener, scheme)
         await upstream.close()
+        await asyncio.sleep(0.05)  # the loop has yet to close what was lost
         return descriptors()
 
     with asyncio.Runner(loop_factory=loop) as runner:
