@@ -38,13 +38,17 @@ class Timer:
         self._clock = clock
         self._callback = callback
         self._when = when
-        self._handle = loop.call_later(max(0.0, when - clock()), self._fire)
+        self._handle: asyncio.TimerHandle | None = loop.call_later(
+            max(0.0, when - clock()), self._fire
+        )
 
     def cancel(self) -> None:
         """Call back no more."""
-        self._handle.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
 
     def _fire(self) -> None:
+        self._handle = None  # asyncio's leads back to this, and so to whom it called, for good
         late = self._clock() - self._when
         if late > LATE:
             self._wait(min(late, MOST_GIVEN) / LOOKS, LOOKS)
@@ -53,6 +57,7 @@ class Timer:
 
     def _wait(self, seconds: float, times: int) -> None:
         """Call back after so many times so many seconds."""
+        self._handle = None
         if times:
             self._handle = self._loop.call_later(seconds, self._wait, seconds, times - 1)
         else:

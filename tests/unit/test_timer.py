@@ -1,7 +1,9 @@
 """A timer, and what it does where it comes late."""
 
 import asyncio
+import gc
 import time
+import weakref
 
 import pytest
 
@@ -54,3 +56,21 @@ async def test_it_may_be_cancelled_at_any_time() -> None:
     await ends
 
     assert called == []
+
+
+@pytest.mark.parametrize("late", [0.0, 0.2])
+async def test_one_that_has_fired_keeps_nobody_until_the_collector_comes(late: float) -> None:
+    told = asyncio.Event()
+    ref = weakref.ref(told)
+    gc.disable()
+    try:
+        timer = Timer(asyncio.get_running_loop(), time.monotonic() + 0.01, told.set)
+        stand_still(late)
+        await told.wait()
+        await asyncio.sleep(0)  # the loop holds what it has called last
+        del timer, told
+        left = ref()
+    finally:
+        gc.enable()
+
+    assert left is None
