@@ -19,6 +19,12 @@ GAP = 1.2  # seconds that an SDK waits between two reads: twelve pings, less tha
 PATIENT = {"x-llmproxy-timeout": "60"}
 
 
+def processes(gateway: Command) -> list[int]:
+    """Give the process ids of the workers that are there, the oldest first."""
+    children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children")
+    return [int(pid) for pid in children.read_text().split()]
+
+
 class Silence(asyncio.Event):
     """A move of a provider that says nothing for so many seconds."""
 

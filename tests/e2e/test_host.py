@@ -8,8 +8,8 @@ from llmproxy.testing.answers import openai_error
 from llmproxy.testing.provider import Provider, answer
 from tests.support.gateway import Command
 
-from .conftest import Serve
-from .test_workers import Streams, gone, one, processes, streams
+from .conftest import Serve, processes
+from .test_workers import Streams, gone, one, streams
 
 __all__ = ["streams"]  # the fixture
 

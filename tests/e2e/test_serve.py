@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from llmproxy.testing.provider import End, Provider, stream
 from tests.support.gateway import HELLO, ROOT, Command, keys, model, provider
 from tests.support.wire import Client, get, request
 
-from .conftest import Serve
+from .conftest import Serve, processes
 
 BODY = {"model": "gpt-4", "messages": HELLO, "stream": True}
 PATH = "/v1/chat/completions"
@@ -476,3 +477,23 @@ settle_memory()
 """
 
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def descriptors(pid: int) -> tuple[int, int]:
+    """Give the size of the kernel's table of a process's descriptors, and how many it may have."""
+    size = re.search(r"FDSize:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    limit = re.search(r"Max open files\s+(\d+)", Path(f"/proc/{pid}/limits").read_text())
+    assert size is not None
+    assert limit is not None
+    return int(size[1]), int(limit[1])
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_the_kernel_s_table_of_descriptors_need_not_grow_under_load(
+    serve: Serve, openai: Provider, workers: str
+) -> None:
+    gateway = await serve(one(openai), "--workers", workers)
+
+    for pid in processes(gateway) or [gateway.process.pid]:
+        size, limit = descriptors(pid)
+        assert size >= min(limit, 16384)

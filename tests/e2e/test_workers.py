@@ -16,7 +16,7 @@ from tests.support.gateway import HELLO, ROOT, Command, model, provider
 from tests.support.metrics import Numbers
 from tests.support.wire import Client, ask, request
 
-from .conftest import Serve
+from .conftest import Serve, processes
 
 PATH = "/v1/chat/completions"
 STREAM = {"messages": HELLO, "stream": True}
@@ -25,12 +25,6 @@ STREAM = {"messages": HELLO, "stream": True}
 def one(openai: Provider, more: str = "") -> str:
     """`gpt-4` goes to the scripted provider."""
     return provider("openai", openai.url) + model("gpt-4", "openai/gpt-4") + more
-
-
-def processes(gateway: Command) -> list[int]:
-    """Give the process ids of the workers that are there, the oldest first."""
-    children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children")
-    return [int(pid) for pid in children.read_text().split()]
 
 
 async def gone(*pids: int) -> None:
