@@ -78,7 +78,7 @@ def attempt(
 
             watch = exchange.watch
             assert watch is not None
-            stood = watch.stood_still()
+            stood = _stood_still(exchange)
             try:
                 observer.attempt_started(exchange, record)
                 watch.until(*_limit(exchange, record))
@@ -94,7 +94,7 @@ def attempt(
                 raise error from raised
             record.first_frame = clock()
             # our own standstill is not the provider's slowness
-            waited = record.first_frame - now - (watch.stood_still() - stood)
+            waited = record.first_frame - now - (_stood_still(exchange) - stood)
             permit = breaker.began(permit, record.first_frame, waited if exchange.stream else None)
             reply.add_done_callback(ended)
             return reply
@@ -102,6 +102,11 @@ def attempt(
         return attempted
 
     return layer
+
+
+def _stood_still(exchange: Exchange) -> float:
+    """Give for how long this process has stood still so far; nobody asks that of a plain answer."""
+    return exchange.watch.stood_still() if exchange.stream and exchange.watch is not None else 0.0
 
 
 async def _wait(in_flight: InFlight, exchange: Exchange, clock: Clock) -> None:

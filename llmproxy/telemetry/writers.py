@@ -264,10 +264,10 @@ class LogWriter(logging.Handler):
             while queue:
                 taken = [queue.popleft() for _ in range(min(len(queue), BATCH))]
                 lines = list(self._lines(taken))
-                self._in_hand = sum(line.count(b"\n") for line in lines)
+                self._in_hand = len(lines)
                 for part in self._parts(lines):
                     self._write(part)
-                    self._in_hand -= part.count(b"\n")
+                    self._in_hand = max(0, self._in_hand - part.count(b"\n"))  # some have several
 
     def _parts(self, lines: list[bytes]) -> Iterator[bytes]:
         """
