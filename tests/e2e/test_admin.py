@@ -69,14 +69,19 @@ async def test_a_bad_file_is_named_in_the_log_and_the_old_one_serves_on(
     assert (await gateway.chat("gpt-4")).status == 200
 
 
+def replace(file: Path, text: str) -> None:
+    """Put another file in its place, as editors and Kubernetes do."""
+    beside = file.with_suffix(".new")
+    beside.write_text(text)
+    beside.replace(file)
+
+
 async def test_a_watched_file_is_put_in_force_by_itself(serve: Serve, openai: Provider) -> None:
     openai.then(openai_plain())
     gateway = await serve(table(openai), "--watch")
     file = gateway.folder / "gateway.toml"
 
-    beside = file.with_suffix(".new")  # as editors and Kubernetes do: another file in its place
-    beside.write_text(table(openai, "gpt-5"))
-    beside.replace(file)
+    replace(file, table(openai, "gpt-5"))
     await gateway.says("configuration reloaded")
 
     assert (await gateway.chat("gpt-5")).status == 200
@@ -100,9 +105,7 @@ targets = ["openai/gpt-4"]
     gateway = await serve(text, "--watch", "--workers", workers)
     await gateway.chat()
 
-    beside = file.with_suffix(".new")
-    beside.write_text("sk-new\n")
-    beside.replace(file)
+    replace(file, "sk-new\n")
     await gateway.says("configuration reloaded")
     await gateway.chat()
 

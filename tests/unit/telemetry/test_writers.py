@@ -22,6 +22,18 @@ from llmproxy.telemetry.writers import DirectWriter, LogWriter, configure
 from .conftest import LOGGER, lines, written
 
 
+def reads(end: int, received: io.BytesIO, size: int) -> threading.Thread:
+    """Have what is written to a pipe read in parts of that size, to its end, in a thread."""
+
+    def read() -> None:
+        while data := os.read(end, size):
+            received.write(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    return reader
+
+
 def test_a_reader_that_has_stopped_holds_nobody_up_and_lines_are_counted() -> None:
     reading, writing = os.pipe()
     writer = LogWriter(writing, json_line, logging.INFO, capacity=10)
@@ -31,13 +43,7 @@ def test_a_reader_that_has_stopped_holds_nobody_up_and_lines_are_counted() -> No
     lost = writer.lost()["queue_full"]
 
     received = io.BytesIO()
-
-    def read() -> None:
-        while data := os.read(reading, 65536):
-            received.write(data)
-
-    reader = threading.Thread(target=read)
-    reader.start()
+    reader = reads(reading, received, 65536)
     os.close(writing)
     writer.close()
     reader.join()
@@ -135,13 +141,7 @@ def test_a_terminal_made_non_blocking_by_another_loses_nothing() -> None:
     for _ in range(300):
         event(LOGGER, logging.INFO, "line", text="x" * 1000)
     received = io.BytesIO()
-
-    def read() -> None:
-        while data := os.read(reading, 65536):
-            received.write(data)
-
-    reader = threading.Thread(target=read)
-    reader.start()
+    reader = reads(reading, received, 65536)
     os.close(writing)
     writer.close()
     reader.join()
@@ -158,13 +158,7 @@ def test_lines_of_workers_who_share_a_full_pipe_stay_whole(size: int) -> None:
     for _ in range(100):
         event(LOGGER, logging.INFO, "line", text="x" * size)
     received = io.BytesIO()
-
-    def read() -> None:
-        while data := os.read(reading, 1000):
-            received.write(data)
-
-    reader = threading.Thread(target=read)
-    reader.start()
+    reader = reads(reading, received, 1000)
     os.close(writing)
     for writer in writers:
         writer.close()
